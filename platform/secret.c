@@ -1,0 +1,77 @@
+#include "platform/secret.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void secret_wipe_bytes(void *bytes, size_t size)
+{
+	memset(bytes, 0, size);
+	/* The compiler must believe that somebody reads the zeros. */
+	__asm__ volatile("" : : "r"(bytes) : "memory");
+}
+
+void secret_wipe(struct secret *secret)
+{
+	secret_wipe_bytes(secret, sizeof(*secret));
+}
+
+bool secret_equal(const void *a, const void *b, size_t size)
+{
+	const uint8_t *left = a;
+	const uint8_t *right = b;
+	uint8_t difference = 0;
+
+	for (size_t i = 0; i < size; i++)
+		difference |= (uint8_t)(left[i] ^ right[i]);
+	/* Keeps the compiler from leaving the loop at the first difference. */
+	__asm__ volatile("" : "+r"(difference));
+	return difference == 0;
+}
+
+static uint8_t *map_hidden(size_t size)
+{
+	int fd = (int)syscall(SYS_memfd_secret, 0u);
+	uint8_t *bytes;
+
+	if (fd < 0)
+		return MAP_FAILED;
+	bytes = ftruncate(fd, (off_t)size) == 0
+	                ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+	                : MAP_FAILED;
+	close(fd);
+	return bytes;
+}
+
+enum status secret_memory_open(struct secret_memory *memory, size_t size)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t mapped_size = ROUND_UP(size, page);
+	uint8_t *bytes;
+
+	CHECK(size > 0 && mapped_size >= size);
+	bytes = map_hidden(mapped_size);
+	if (bytes == MAP_FAILED)
+		bytes = mmap(NULL, mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (bytes == MAP_FAILED)
+		return FAIL_OUT_OF_MEMORY;
+	/* memfd_secret pages are locked and hidden by nature; there mlock only faults them in now. */
+	if (mlock(bytes, mapped_size) != 0) {
+		munmap(bytes, mapped_size);
+		return FAIL_OUT_OF_MEMORY;
+	}
+	(void)madvise(bytes, mapped_size, MADV_DONTDUMP);
+	(void)madvise(bytes, mapped_size, MADV_DONTFORK);
+	*memory = (struct secret_memory){.bytes = bytes, .size = size, .mapped_size = mapped_size};
+	return OK;
+}
+
+void secret_memory_close(struct secret_memory *memory)
+{
+	if (memory->bytes == NULL)
+		return;
+	secret_wipe_bytes(memory->bytes, memory->mapped_size);
+	munmap(memory->bytes, memory->mapped_size);
+	*memory = (struct secret_memory){0};
+}
