@@ -33,7 +33,7 @@ static void read_model(char model[static 64])
 {
 	uint32_t words[12];
 
-	if (__get_cpuid_max(0x80000000, NULL) < 0x80000004)
+	if ((unsigned)__get_cpuid_max(0x80000000, NULL) < 0x80000004)
 		return;
 	for (unsigned i = 0; i < 3; i++)
 		__cpuid(0x80000002 + i, words[4 * i], words[4 * i + 1], words[4 * i + 2],
