@@ -1,0 +1,165 @@
+/* What the roles say to each other over SOCK_SEQPACKET socketpairs: one packet is one message, of a
+ * fixed size that its type determines. Every message is checked as if it came from an enemy: the vault
+ * agent may be taken over by what it parses, and must gain nothing by that.
+ *
+ *   supervisor -> vault agent    AGENT_CONFIGURE once, then any number of AGENT_REQUESTs, each
+ *                                answered by one AGENT_ANSWER with the same id, in any order
+ *   supervisor -> worker         WORKER_START once -> WORKER_STATE...; WORKER_STOP -> WORKER_STATE
+ *   byok command -> supervisor   CONTROL_REQUEST -> CONTROL_VOLUME... -> CONTROL_DONE
+ */
+#ifndef APP_MESSAGES_H
+#define APP_MESSAGES_H
+
+#include "platform/secret.h"
+
+#define MESSAGE_VERSION 1
+#define MESSAGE_TEXT_SIZE 256    /* a path, name or URL with its NUL */
+#define MESSAGE_WRAPPED_SIZE 704 /* base64url of 512 bytes (RSA-4096) is 683 */
+
+enum message_type {
+	MESSAGE_AGENT_CONFIGURE = 1,
+	MESSAGE_AGENT_REQUEST,
+	MESSAGE_AGENT_ANSWER,
+	MESSAGE_WORKER_START,
+	MESSAGE_WORKER_STOP,
+	MESSAGE_WORKER_STATE,
+	MESSAGE_CONTROL_REQUEST,
+	MESSAGE_CONTROL_VOLUME,
+	MESSAGE_CONTROL_DONE,
+	MESSAGE_TYPES
+};
+
+struct message_header {
+	uint32_t version;
+	uint32_t type; /* enum message_type */
+	uint32_t size; /* of the whole message, this header included */
+	uint32_t id;   /* of a request and its answer; 0 where there is no pair */
+};
+
+struct message_agent_configure {
+	struct message_header header;
+	char imds_endpoint[MESSAGE_TEXT_SIZE];
+	char vault_connect_to[MESSAGE_TEXT_SIZE]; /* HOST:PORT, or empty */
+	char ca_file[MESSAGE_TEXT_SIZE];          /* a PEM file, or empty for the built-in roots */
+	uint32_t attempt_timeout_ms;
+	uint32_t operation_deadline_ms; /* for one request, retries included */
+};
+
+enum agent_operation { AGENT_GET_KEY = 1, AGENT_WRAP, AGENT_UNWRAP, AGENT_TOKEN, AGENT_OPERATIONS };
+
+struct message_agent_request {
+	struct message_header header;
+	uint32_t operation; /* enum agent_operation */
+	char client_id[MESSAGE_TEXT_SIZE]; /* of the managed identity; empty: the VM's only one */
+	char key_url[MESSAGE_TEXT_SIZE];
+	char algorithm[32];
+	char wrapped[MESSAGE_WRAPPED_SIZE]; /* UNWRAP: base64url */
+	uint8_t secret[32];                 /* WRAP: the slot secret */
+	uint32_t secret_size;
+};
+
+/* GET_KEY fills the attributes, WRAP `kid` and `wrapped`, UNWRAP the secret. On failure `status` says
+ * what, `detail` what the other side said (printable text, no secret), and the rest is empty. */
+struct message_agent_answer {
+	struct message_header header;
+	uint32_t status; /* enum status */
+	uint32_t operation;
+	char detail[MESSAGE_TEXT_SIZE];
+	char kid[MESSAGE_TEXT_SIZE]; /* of the version that was used */
+	char wrapped[MESSAGE_WRAPPED_SIZE];
+	uint8_t secret[32];
+	uint32_t secret_size;
+	uint32_t key_bits;
+	int64_t not_before_s; /* 0: none */
+	int64_t expires_s;    /* 0: none */
+	uint32_t enabled;
+	uint32_t has_expired; /* by this machine's clock: unwraps still, must not wrap */
+	uint32_t retry_after_ms;
+	uint32_t attempts;      /* made at the vault and IMDS */
+	uint32_t waited_ms;     /* of the operation, spent waiting for answers of others */
+};
+
+enum data_path_kind { DATA_PATH_UBLK = 1, DATA_PATH_NBD_SOCKET, DATA_PATH_KINDS };
+
+struct message_worker_start {
+	struct message_header header;
+	char disk_path[MESSAGE_TEXT_SIZE];
+	char name[64];
+	char socket_path[MESSAGE_TEXT_SIZE]; /* NBD_SOCKET only */
+	uint32_t data_path;                  /* enum data_path_kind */
+	uint32_t sector_size;
+	uint64_t data_offset_bytes;
+	uint64_t data_size_bytes;
+	uint64_t first_unit; /* iv_tweak */
+	uint32_t is_read_only;
+	uint32_t queue_count; /* 0: as many as CPUs, up to the build's limit */
+	uint8_t volume_key[64];
+};
+
+enum worker_state { WORKER_STARTING = 1, WORKER_SERVING, WORKER_STOPPED, WORKER_FAILED, WORKER_STATES };
+
+struct message_worker_stop {
+	struct message_header header;
+	uint32_t force; /* also while the device is open */
+};
+
+struct message_worker_state {
+	struct message_header header;
+	uint32_t state;  /* enum worker_state */
+	uint32_t status; /* enum status */
+	char device_path[64]; /* "/dev/ublkb0" once SERVING by ublk */
+};
+
+enum control_operation { CONTROL_STATUS = 1, CONTROL_LOCK, CONTROL_RECOVER, CONTROL_OPERATIONS };
+
+struct message_control_request {
+	struct message_header header;
+	uint32_t operation; /* enum control_operation */
+	char target[MESSAGE_TEXT_SIZE]; /* a name or disk; empty: all */
+	uint32_t force;
+	uint8_t passphrase[SECRET_SIZE_MAX]; /* RECOVER only */
+	uint32_t passphrase_size;
+};
+
+struct message_control_volume {
+	struct message_header header;
+	char name[64];
+	char uuid[40];
+	char disk_path[MESSAGE_TEXT_SIZE];
+	char device_path[64]; /* "/dev/byok/NAME" while serving */
+	char kid[MESSAGE_TEXT_SIZE];
+	uint32_t state;  /* enum volume_state */
+	uint32_t status; /* the cause of the state; enum status */
+	char detail[MESSAGE_TEXT_SIZE];
+	uint32_t worker_pid; /* 0: none */
+	uint64_t since_ms;   /* in this state */
+	uint64_t next_try_ms; /* from now; 0: none planned */
+};
+
+struct message_control_done {
+	struct message_header header;
+	uint32_t status; /* enum status */
+	uint32_t supervisor_pid;
+	uint32_t agent_pid;
+	uint32_t volume_count;
+	char detail[MESSAGE_TEXT_SIZE];
+};
+
+/* The size that a message of that type must have; 0 for a type that does not exist. */
+size_t message_size(enum message_type type);
+
+/* Sends one message, filling in version, type, size and id of its header. FAIL_ROLE_DIED if the other
+ * end is gone. Blocks while the other end's queue is full. */
+MUST_CHECK enum status message_send(int fd, enum message_type type, uint32_t id, void *message);
+
+/* Receives one message of any type into `message` (of `message_size_max` bytes, as large as the largest
+ * type that this end accepts). FAIL_ROLE_DIED at the end of the stream, FAIL_MESSAGE if version, type
+ * or size do not agree with each other; every char array is then known to end with a NUL only where
+ * message_text_is_valid says so. */
+MUST_CHECK enum status message_receive(int fd, struct message_header *message,
+                                       size_t message_size_max);
+
+/* True if the array holds a NUL and nothing but printable ASCII before it. */
+MUST_CHECK bool message_text_is_valid(const char *text, size_t size);
+
+#endif
