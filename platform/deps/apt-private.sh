@@ -41,6 +41,10 @@ fail() {
 	exit 1
 }
 
+# Whatever has no sentence of its own: a silent death would be worse than a blunt one.
+set -E
+trap 'fail "step \"$BASH_COMMAND\" failed"' ERR
+
 usage() {
 	sed -n '/^#   apt-private.sh/,/^#$/s/^#   //p' "$0" >&2
 	exit 2
