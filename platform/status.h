@@ -163,6 +163,9 @@
 	STATUS(FAIL_DIGEST, 65, "digest",                                                         \
 	       "the volume key does not agree with the volume's digest",                          \
 	       "restore a header backup")                                                         \
+	STATUS(FAIL_KEY_HALVES_EQUAL, 66, "key-halves-equal",                                     \
+	       "the two halves of the volume key are the same",                                   \
+	       "do not use this volume: its key was not made at random")                          \
 	/* 70-83: the customer's key */                                                           \
 	STATUS(FAIL_KEY_URL, 70, "key-url", "the key URL is malformed",                           \
 	       "write https://NAME.vault.azure.net/keys/KEY/VERSION")                             \
