@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format_index, first_index)                                                     \
+#define PRINTF_LIKE(format_index, first_index) \
 	__attribute__((format(printf, format_index, first_index)))
 
 #define ARRAY_COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -19,11 +19,11 @@
 
 /* Guards against our own mistakes only, never against input, and stays in the release build:
  * a program that goes on with a broken assumption about a disk is worse than one that stops. */
-#define CHECK(condition)                                                                           \
-	((condition) ? (void)0 : check_failed(#condition, __FILE__, __LINE__))
+#define CHECK(condition) ((condition) ? (void)0 : check_failed(#condition, __FILE__, __LINE__))
 
 /* Says what broke and where on standard error, then aborts. No core is left where main has run
  * lockdown. */
-__attribute__((noreturn, cold)) void check_failed(const char *condition, const char *file, int line);
+__attribute__((noreturn, cold)) void check_failed(const char *condition, const char *file,
+						  int line);
 
 #endif

@@ -37,7 +37,7 @@ static void read_model(char model[static 64])
 		return;
 	for (unsigned i = 0; i < 3; i++)
 		__cpuid(0x80000002 + i, words[4 * i], words[4 * i + 1], words[4 * i + 2],
-		        words[4 * i + 3]);
+			words[4 * i + 3]);
 	memcpy(model, words, sizeof(words));
 }
 
@@ -60,8 +60,8 @@ void cpu_detect(struct cpu_features *features)
 		c7 = c;
 	}
 	features->vaes256 = features->aes_ni && (state & XCR0_AVX) == XCR0_AVX && (b7 & bit_AVX2) &&
-	                    (c7 & bit_VAES) && (c7 & bit_VPCLMULQDQ);
+			    (c7 & bit_VAES) && (c7 & bit_VPCLMULQDQ);
 	features->vaes512 = features->vaes256 && (state & XCR0_AVX512) == XCR0_AVX512 &&
-	                    (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) && (b7 & bit_AVX512VL) &&
-	                    (b7 & bit_AVX512DQ) && (c7 & bit_AVX512VBMI);
+			    (b7 & bit_AVX512F) && (b7 & bit_AVX512BW) && (b7 & bit_AVX512VL) &&
+			    (b7 & bit_AVX512DQ) && (c7 & bit_AVX512VBMI);
 }

@@ -1,7 +1,7 @@
 /* A strict, bounded, read-only view of JSON text, and a bounded writer. Pure: no memory of its own.
  *
- * The text stays where it is and is never changed by reading, so that whatever is not understood can
- * be kept byte for byte: a change is a splice of the text, followed by a new parse.
+ * The text stays where it is and is never changed by reading, so that whatever is not understood
+ * can be kept byte for byte: a change is a splice of the text, followed by a new parse.
  */
 #ifndef PLATFORM_JSON_H
 #define PLATFORM_JSON_H
@@ -10,9 +10,18 @@
 
 #define JSON_DEPTH_MAX 16
 
-enum json_type { JSON_OBJECT, JSON_ARRAY, JSON_STRING, JSON_NUMBER, JSON_TRUE, JSON_FALSE, JSON_NULL };
+enum json_type {
+	JSON_OBJECT,
+	JSON_ARRAY,
+	JSON_STRING,
+	JSON_NUMBER,
+	JSON_TRUE,
+	JSON_FALSE,
+	JSON_NULL
+};
 
-/* A place in the text: a value, or the name of an object's member (then its value is the next node). */
+/* A place in the text: a value, or the name of an object's member (then its value is the next
+ * node). */
 struct json_node {
 	enum json_type type;
 	uint32_t start; /* byte offset; of a string: behind its opening quote */
@@ -36,14 +45,15 @@ struct json_document {
  * member named twice in one object, at most JSON_DEPTH_MAX deep and node_max nodes. The document
  * keeps `nodes` and `text`. */
 MUST_CHECK bool json_parse(struct json_document *document, struct json_node *nodes, size_t node_max,
-                           const char *text, size_t length);
+			   const char *text, size_t length);
 
 bool json_is(const struct json_document *document, uint32_t node, enum json_type type);
 uint32_t json_count(const struct json_document *document, uint32_t node); /* 0 for JSON_NONE */
 
 /* The value of that member; also when names in the text are written in another case, if asked. */
 uint32_t json_member(const struct json_document *document, uint32_t object, const char *name);
-uint32_t json_member_any_case(const struct json_document *document, uint32_t object, const char *name);
+uint32_t json_member_any_case(const struct json_document *document, uint32_t object,
+			      const char *name);
 uint32_t json_element(const struct json_document *document, uint32_t array, uint32_t index);
 
 /* Walks an object's member names (the value stands at name + 1) or an array's elements:
@@ -53,12 +63,13 @@ uint32_t json_next(const struct json_document *document, uint32_t container, uin
 
 /* Each is false if the node is JSON_NONE or of another type, or the value does not fit. */
 MUST_CHECK bool json_string_copy(const struct json_document *document, uint32_t node, char *target,
-                                 size_t target_size); /* unescaped, ends with NUL, holds no other */
+				 size_t target_size); /* unescaped, ends with NUL, holds no other */
 MUST_CHECK bool json_string_equals(const struct json_document *document, uint32_t node,
-                                   const char *text);
+				   const char *text);
 MUST_CHECK bool json_u64(const struct json_document *document, uint32_t node, uint64_t *value);
 /* "123", as LUKS2 writes 64-bit numbers: decimal digits only, no sign, no leading zero. */
-MUST_CHECK bool json_u64_string(const struct json_document *document, uint32_t node, uint64_t *value);
+MUST_CHECK bool json_u64_string(const struct json_document *document, uint32_t node,
+				uint64_t *value);
 MUST_CHECK bool json_bool(const struct json_document *document, uint32_t node, bool *value);
 
 /* The bytes of the value as they stand in the text, quotes and brackets included. */
@@ -72,7 +83,7 @@ struct json_span json_span(const struct json_document *document, uint32_t node);
 /* Replaces span.length bytes at span.offset by `insert`; the text ends with a NUL, which capacity
  * counts. False, and nothing changed, if it does not fit. Documents parsed from it are void. */
 MUST_CHECK bool json_splice(char *text, size_t capacity, size_t *length, struct json_span span,
-                            const char *insert, size_t insert_length);
+			    const char *insert, size_t insert_length);
 
 /* Writes compact JSON. `name` is NULL inside arrays and at the root. What does not fit is not
  * written, and json_writer_end tells. */

@@ -46,8 +46,9 @@ static void write_line(enum log_priority priority, const char *text, const char 
 
 	if (settings.is_journal)
 		snprintf(prefix, sizeof(prefix), "<%d>", (int)priority);
-	size = snprintf(line, sizeof(line) - 1, "%s%s: %s%s%s%s", prefix, settings.role, words[priority],
-	                text, cause == NULL ? "" : ": ", cause == NULL ? "" : cause);
+	size = snprintf(line, sizeof(line) - 1, "%s%s: %s%s%s%s", prefix, settings.role,
+			words[priority], text, cause == NULL ? "" : ": ",
+			cause == NULL ? "" : cause);
 	if (size < 0)
 		return;
 	used = MINIMUM((size_t)size, sizeof(line) - 2);

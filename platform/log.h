@@ -1,6 +1,6 @@
-/* One line per event on standard error, with systemd's priority in front ("<4>") when standard error
- * is the journal. Never a secret, a token, or bytes of either. Who first sees a failure logs it,
- * once, with the object and errno. */
+/* One line per event on standard error, with systemd's priority in front ("<4>") when standard
+ * error is the journal. Never a secret, a token, or bytes of either. Who first sees a failure logs
+ * it, once, with the object and errno. */
 #ifndef PLATFORM_LOG_H
 #define PLATFORM_LOG_H
 
@@ -13,8 +13,8 @@ enum log_priority {
 	LOG_PRIORITY_DEBUG = 7,
 };
 
-/* `role` names the process in each line ("supervisor", "vault-agent", "worker data1"); the string is
- * kept. Call once, before anything logs. Lines beyond `least` (a smaller number is graver) are
+/* `role` names the process in each line ("supervisor", "vault-agent", "worker data1"); the string
+ * is kept. Call once, before anything logs. Lines beyond `least` (a smaller number is graver) are
  * dropped. */
 void log_start(const char *role, enum log_priority least);
 

@@ -38,8 +38,8 @@ static uint8_t *map_hidden(size_t size)
 	if (fd < 0)
 		return MAP_FAILED;
 	bytes = ftruncate(fd, (off_t)size) == 0
-	                ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-	                : MAP_FAILED;
+			? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+			: MAP_FAILED;
 	close(fd);
 	return bytes;
 }
@@ -53,10 +53,12 @@ enum status secret_memory_open(struct secret_memory *memory, size_t size)
 	CHECK(size > 0 && mapped_size >= size);
 	bytes = map_hidden(mapped_size);
 	if (bytes == MAP_FAILED)
-		bytes = mmap(NULL, mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		bytes = mmap(NULL, mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			     -1, 0);
 	if (bytes == MAP_FAILED)
 		return FAIL_OUT_OF_MEMORY;
-	/* memfd_secret pages are locked and hidden by nature; there mlock only faults them in now. */
+	/* memfd_secret pages are locked and hidden by nature; there mlock only faults them in now.
+	 */
 	if (mlock(bytes, mapped_size) != 0) {
 		munmap(bytes, mapped_size);
 		return FAIL_OUT_OF_MEMORY;

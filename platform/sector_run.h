@@ -5,8 +5,8 @@
 
 #include "platform/base.h"
 
-/* The XTS tweak counts 512-byte units even where sectors are 4096 bytes: dm-crypt does so unless told
- * iv_large_sectors, and a volume must open in both. */
+/* The XTS tweak counts 512-byte units even where sectors are 4096 bytes: dm-crypt does so unless
+ * told iv_large_sectors, and a volume must open in both. */
 #define SECTOR_UNIT_SIZE 512
 
 struct sector_run {

@@ -8,7 +8,7 @@ struct status_entry {
 };
 
 static const struct status_entry status_table[STATUS_COUNT] = {
-#define STATUS_ENTRY(name, exit_code, word, sentence, advice)                                       \
+#define STATUS_ENTRY(name, exit_code, word, sentence, advice) \
 	[name] = {exit_code, word, sentence, advice},
 	STATUS_LIST(STATUS_ENTRY)
 #undef STATUS_ENTRY
