@@ -27,9 +27,9 @@ enum aes_xts_implementation {
  * after init, so any number of threads may share one. */
 struct aes_xts_key {
 	union {
-		struct { /* for AES instructions; decryption keys are those of the equivalent cipher */
+		struct { /* for AES instructions */
 			_Alignas(64) uint8_t data_encrypt[AES_XTS_ROUND_KEYS][16];
-			uint8_t data_decrypt[AES_XTS_ROUND_KEYS][16];
+			uint8_t data_decrypt[AES_XTS_ROUND_KEYS][16]; /* of the equivalent cipher */
 			uint8_t tweak[AES_XTS_ROUND_KEYS][16];
 		} rounds;
 		struct {
@@ -41,28 +41,28 @@ struct aes_xts_key {
 	enum aes_xts_implementation implementation;
 };
 
-/* Expands for aes_xts_implementation_best(). The tweak of a sector is the number of its first 512-byte
- * unit, whatever `sector_size` (512, 1024, 2048 or 4096) is; it wraps modulo 2^64.
+/* Expands for aes_xts_implementation_best(). The tweak of a sector is the number of its first
+ * 512-byte unit, whatever `sector_size` (512, 1024, 2048 or 4096) is; it wraps modulo 2^64.
  *
- * FAIL_SEGMENT for another sector size. FAIL_KEY_HALVES_EQUAL if key 1 equals key 2: FIPS 140 forbids
- * such keys; dm-crypt takes them, but no working random generator has ever made one. */
+ * FAIL_SEGMENT for another sector size. FAIL_KEY_HALVES_EQUAL if key 1 equals key 2: FIPS 140
+ * forbids such keys; dm-crypt takes them, but no working random generator ever makes one. */
 MUST_CHECK enum status aes_xts_key_init(struct aes_xts_key *key,
-                                        const uint8_t bytes[static AES_XTS_KEY_SIZE],
-                                        size_t sector_size);
+					const uint8_t bytes[static AES_XTS_KEY_SIZE],
+					size_t sector_size);
 
 /* The same for an implementation of the caller's choice, which must be available here. */
 MUST_CHECK enum status aes_xts_key_init_for(struct aes_xts_key *key,
-                                            enum aes_xts_implementation implementation,
-                                            const uint8_t bytes[static AES_XTS_KEY_SIZE],
-                                            size_t sector_size);
+					    enum aes_xts_implementation implementation,
+					    const uint8_t bytes[static AES_XTS_KEY_SIZE],
+					    size_t sector_size);
 void aes_xts_key_wipe(struct aes_xts_key *key);
 
 /* Every run's size must be a multiple of the key's sector size. Reads and writes exactly the runs.
  * Long lists are best: tweaks of neighbouring runs are computed together. */
 void aes_xts_encrypt(const struct aes_xts_key *key, const struct sector_run *runs,
-                     size_t run_count);
+		     size_t run_count);
 void aes_xts_decrypt(const struct aes_xts_key *key, const struct sector_run *runs,
-                     size_t run_count);
+		     size_t run_count);
 
 /* The same for the data path, which calls its cipher through a pointer and knows nothing of keys:
  * `key` is a struct aes_xts_key. */
@@ -76,6 +76,6 @@ const char *aes_xts_implementation_name(enum aes_xts_implementation implementati
 
 /* False if no implementation has that name. */
 MUST_CHECK bool aes_xts_implementation_from_name(enum aes_xts_implementation *implementation,
-                                                 const char *name);
+						 const char *name);
 
 #endif

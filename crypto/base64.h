@@ -23,6 +23,6 @@ size_t base64_encode(char *text, const void *bytes, size_t size, enum base64_for
  * are not zero, and for more than `capacity` bytes. `bytes` may then hold a part of the result;
  * `size` is written only on success. */
 MUST_CHECK bool base64_decode(void *bytes, size_t *size, size_t capacity, const char *text,
-                              size_t text_length, enum base64_form form);
+			      size_t text_length, enum base64_form form);
 
 #endif

@@ -1,21 +1,13 @@
-/* SHA-1, SHA-2 and HMAC over BearSSL, by the names that LUKS2 uses. SHA-1 is here only to open volumes
- * that other tools made with it. */
+/* SHA-1, SHA-2 and HMAC over BearSSL, by the names that LUKS2 uses. SHA-1 is here only to open
+ * volumes that other tools made with it. */
 #ifndef CRYPTO_HASH_H
 #define CRYPTO_HASH_H
 
-#include <bearssl_hash.h>
-#include <bearssl_hmac.h>
+#include <bearssl.h>
 
 #include "platform/base.h"
 
-enum hash_kind {
-	HASH_SHA1,
-	HASH_SHA224,
-	HASH_SHA256,
-	HASH_SHA384,
-	HASH_SHA512,
-	HASH_KINDS
-};
+enum hash_kind { HASH_SHA1, HASH_SHA224, HASH_SHA256, HASH_SHA384, HASH_SHA512, HASH_KINDS };
 
 #define HASH_SIZE_MAX 64
 
@@ -48,7 +40,7 @@ struct hash_hmac {
 };
 
 void hash_hmac_key_init(struct hash_hmac_key *key, enum hash_kind kind, const void *bytes,
-                        size_t size);
+			size_t size);
 void hash_hmac_key_wipe(struct hash_hmac_key *key);
 void hash_hmac_init(struct hash_hmac *hmac, const struct hash_hmac_key *key);
 void hash_hmac_update(struct hash_hmac *hmac, const void *bytes, size_t size);

@@ -1,5 +1,5 @@
-/* Known-answer tests of the ciphers on this very machine: a broken CPU, build or virtual machine must
- * be noticed before it writes data that nothing can read again. */
+/* Known-answer tests of the ciphers on this very machine: a broken CPU, build or virtual machine
+ * must be noticed before it writes data that nothing can read again. */
 #ifndef CRYPTO_SELFTEST_H
 #define CRYPTO_SELFTEST_H
 
@@ -12,7 +12,7 @@ MUST_CHECK enum status selftest_run(void);
 
 /* Called once per test; `implementation` is "aesni", "bearssl" ... */
 typedef void selftest_report(void *context, const char *name, const char *implementation,
-                             bool passed);
+			     bool passed);
 
 /* All tests, with every cipher implementation that this CPU has; goes on after a failure.
  * FAIL_SELFTEST if one failed. */
