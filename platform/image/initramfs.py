@@ -17,7 +17,8 @@ class Archive:
         for folder in reversed(Path(path).parents):
             if str(folder) != ".":
                 self.entries.setdefault(str(folder), (stat.S_IFDIR | 0o755, b""))
-        self.entries[path] = (mode, content)
+        entry = (mode, content)
+        assert self.entries.setdefault(path, entry) == entry, f"two different {path}"
 
     def add_file(self, path, content, executable=False):
         self.add(path, content, stat.S_IFREG | (0o755 if executable else 0o644))
