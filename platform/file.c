@@ -1,0 +1,177 @@
+#include "platform/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "platform/log.h"
+
+#define PATH_SIZE_MAX 4096
+
+static void close_fd(const int *fd)
+{
+	if (*fd > STDERR_FILENO)
+		close(*fd);
+}
+
+#define FD_SCOPE __attribute__((cleanup(close_fd)))
+
+static enum status open_to_read(int *fd, const char *path)
+{
+	if (strcmp(path, "-") == 0) {
+		*fd = STDIN_FILENO;
+		return OK;
+	}
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (*fd >= 0)
+		return OK;
+	log_errno(LOG_PRIORITY_ERROR, errno, "cannot open %s", path);
+	return FAIL_FILE;
+}
+
+/* Reads until the end, or one byte more than size_max. */
+static enum status read_all(int fd, uint8_t *target, size_t size_max, size_t *size,
+			    const char *path)
+{
+	uint8_t one_more;
+	size_t used = 0;
+
+	for (;;) {
+		bool is_full = used == size_max;
+		ssize_t got = read(fd, is_full ? &one_more : target + used,
+				   is_full ? 1 : size_max - used);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0) {
+			log_errno(LOG_PRIORITY_ERROR, errno, "cannot read %s", path);
+			return FAIL_FILE;
+		}
+		if (got == 0)
+			break;
+		if (is_full)
+			return FAIL_FILE_TOO_LARGE;
+		used += (size_t)got;
+	}
+	*size = used;
+	return OK;
+}
+
+enum status file_read_text(char *target, size_t target_size, size_t *size, const char *path)
+{
+	FD_SCOPE int fd = -1;
+
+	TRY(open_to_read(&fd, path));
+	TRY(read_all(fd, (uint8_t *)target, target_size - 1, size, path));
+	target[*size] = '\0';
+	return OK;
+}
+
+enum status file_read_secret(struct secret_memory *memory, size_t *size, const char *path,
+			     size_t size_max)
+{
+	FD_SCOPE int fd = -1;
+	enum status status;
+
+	TRY(open_to_read(&fd, path));
+	TRY(secret_memory_open(memory, size_max));
+	status = read_all(fd, memory->bytes, size_max, size, path);
+	if (status != OK)
+		secret_memory_close(memory);
+	return status;
+}
+
+enum status file_write_all(int fd, const void *bytes, size_t size)
+{
+	const uint8_t *next = bytes;
+
+	while (size > 0) {
+		ssize_t written = write(fd, next, size);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return errno == ENOSPC || errno == EDQUOT ? FAIL_DISK_FULL : FAIL_FILE;
+		next += written;
+		size -= (size_t)written;
+	}
+	return OK;
+}
+
+/* A new name is only safe from a power cut when its folder is on the disk, too. */
+static enum status sync_folder_of(const char *path)
+{
+	char folder[PATH_SIZE_MAX];
+	char *slash;
+	FD_SCOPE int fd = -1;
+
+	snprintf(folder, sizeof(folder), "%s", path);
+	slash = strrchr(folder, '/');
+	if (slash == NULL)
+		snprintf(folder, sizeof(folder), ".");
+	else
+		slash[slash == folder ? 1 : 0] = '\0';
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) != 0)
+		return FAIL_FILE;
+	return OK;
+}
+
+static enum status write_and_sync(const char *path, int flags, const void *bytes, size_t size)
+{
+	FD_SCOPE int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0600);
+	enum status status;
+
+	if (fd < 0)
+		return errno == EEXIST ? FAIL_FILE_EXISTS : FAIL_FILE;
+	status = file_write_all(fd, bytes, size);
+	if (status == OK && fsync(fd) != 0)
+		status = FAIL_FILE;
+	if (status != OK)
+		unlink(path);
+	return status;
+}
+
+enum status file_create(const char *path, const void *bytes, size_t size)
+{
+	enum status status;
+
+	if (strcmp(path, "-") == 0)
+		return file_write_all(STDOUT_FILENO, bytes, size);
+	status = write_and_sync(path, O_EXCL, bytes, size);
+	if (status == OK)
+		status = sync_folder_of(path);
+	if (status != OK && status != FAIL_FILE_EXISTS)
+		log_errno(LOG_PRIORITY_ERROR, errno, "cannot write %s", path);
+	return status;
+}
+
+enum status file_replace(const char *path, const void *bytes, size_t size)
+{
+	char temporary[PATH_SIZE_MAX];
+	enum status status;
+
+	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >= sizeof(temporary))
+		return FAIL_FILE;
+	status = write_and_sync(temporary, O_TRUNC, bytes, size);
+	if (status == OK && rename(temporary, path) != 0) {
+		unlink(temporary);
+		status = FAIL_FILE;
+	}
+	if (status == OK)
+		status = sync_folder_of(path);
+	if (status != OK)
+		log_errno(LOG_PRIORITY_ERROR, errno, "cannot replace %s", path);
+	return status;
+}
+
+enum status file_make_folder(const char *path)
+{
+	if (mkdir(path, 0755) == 0 || errno == EEXIST)
+		return OK;
+	log_errno(LOG_PRIORITY_ERROR, errno, "cannot make the folder %s", path);
+	return FAIL_FILE;
+}

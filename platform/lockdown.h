@@ -1,0 +1,23 @@
+/* What a process of byok gives up before it touches a secret or a byte from outside. */
+#ifndef PLATFORM_LOCKDOWN_H
+#define PLATFORM_LOCKDOWN_H
+
+#include "platform/status.h"
+
+/* For every process, first thing in main: no core dumps, no ptrace by others, files made are for
+ * their owner only, an empty environment, descriptors 0 to 2 open. */
+void lockdown_begin(void);
+
+/* Locks all memory, now and later, so that no secret reaches a swap device. Without the right to
+ * (not root, small limit), says so once and goes on: secret_memory still locks what it holds. */
+void lockdown_memory(void);
+
+/* For the vault agent: becomes `user` (or nobody, if there is no such user), without capabilities;
+ * can read /etc (names are resolved there) and no other file, start no program, trace no process.
+ * What the kernel is too old for is left out; a step that fails otherwise is FAIL_SYSTEM. */
+MUST_CHECK enum status lockdown_network_role(const char *user);
+
+/* For a worker: can start no program and trace no process, and opens no socket but unix ones. */
+MUST_CHECK enum status lockdown_disk_role(void);
+
+#endif
