@@ -166,6 +166,9 @@
 	STATUS(FAIL_KEY_HALVES_EQUAL, 66, "key-halves-equal",                                     \
 	       "the two halves of the volume key are the same",                                   \
 	       "do not use this volume: its key was not made at random")                          \
+	STATUS(FAIL_METADATA_TOO_LARGE, 67, "metadata-too-large",                                 \
+	       "the LUKS2 metadata are larger than byok can hold",                                \
+	       "remove tokens of other programs that are no longer needed")                       \
 	/* 70-83: the customer's key */                                                           \
 	STATUS(FAIL_KEY_URL, 70, "key-url", "the key URL is malformed",                           \
 	       "write https://NAME.vault.azure.net/keys/KEY/VERSION")                             \
