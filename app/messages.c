@@ -1,0 +1,89 @@
+#include "app/messages.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "platform/log.h"
+
+size_t message_size(enum message_type type)
+{
+	static const size_t sizes[MESSAGE_TYPES] = {
+		[MESSAGE_AGENT_CONFIGURE] = sizeof(struct message_agent_configure),
+		[MESSAGE_AGENT_REQUEST] = sizeof(struct message_agent_request),
+		[MESSAGE_AGENT_ANSWER] = sizeof(struct message_agent_answer),
+		[MESSAGE_WORKER_START] = sizeof(struct message_worker_start),
+		[MESSAGE_WORKER_STOP] = sizeof(struct message_worker_stop),
+		[MESSAGE_WORKER_STATE] = sizeof(struct message_worker_state),
+		[MESSAGE_CONTROL_REQUEST] = sizeof(struct message_control_request),
+		[MESSAGE_CONTROL_VOLUME] = sizeof(struct message_control_volume),
+		[MESSAGE_CONTROL_DONE] = sizeof(struct message_control_done),
+	};
+
+	return (unsigned)type < MESSAGE_TYPES ? sizes[type] : 0;
+}
+
+/* What the kernel says when the other end has closed its socket or died. */
+static bool is_gone(int error_number)
+{
+	return error_number == EPIPE || error_number == ECONNRESET || error_number == ENOTCONN;
+}
+
+enum status message_send(int fd, enum message_type type, uint32_t id, void *message)
+{
+	struct message_header *header = message;
+	size_t size = message_size(type);
+	ssize_t sent;
+
+	CHECK(size > 0);
+	*header = (struct message_header){
+		.version = MESSAGE_VERSION,
+		.type = type,
+		.size = (uint32_t)size,
+		.id = id,
+	};
+	do
+		sent = send(fd, message, size, MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	if (sent == (ssize_t)size)
+		return OK;
+	if (sent < 0 && is_gone(errno))
+		return FAIL_ROLE_DIED;
+	log_errno(LOG_PRIORITY_ERROR, errno, "cannot send a message of type %u", (unsigned)type);
+	return FAIL_SYSTEM;
+}
+
+enum status message_receive(int fd, struct message_header *message, size_t message_size_max)
+{
+	ssize_t received;
+
+	CHECK(message_size_max >= sizeof(*message));
+	do
+		/* With MSG_TRUNC the answer is the packet's true size, so that one that is too
+		 * large is seen to be. No room is given for descriptors: the kernel closes them. */
+		received = recv(fd, message, message_size_max, MSG_TRUNC);
+	while (received < 0 && errno == EINTR);
+	if (received == 0 || (received < 0 && is_gone(errno)))
+		return FAIL_ROLE_DIED;
+	if (received < 0) {
+		log_errno(LOG_PRIORITY_ERROR, errno, "cannot receive a message");
+		return FAIL_SYSTEM;
+	}
+	if ((size_t)received < sizeof(*message) || (size_t)received > message_size_max ||
+	    message->version != MESSAGE_VERSION || message->type >= MESSAGE_TYPES ||
+	    message->size != (size_t)received ||
+	    message_size((enum message_type)message->type) != (size_t)received)
+		return FAIL_MESSAGE;
+	return OK;
+}
+
+bool message_text_is_valid(const char *text, size_t size)
+{
+	for (size_t i = 0; i < size; i++) {
+		if (text[i] == '\0')
+			return true;
+		if (text[i] < 0x20 || text[i] > 0x7e)
+			return false;
+	}
+	return false;
+}
