@@ -2,7 +2,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
+#include <asm/unistd.h>
 #include <unistd.h>
 
 void secret_wipe_bytes(void *bytes, size_t size)
@@ -32,7 +32,7 @@ bool secret_equal(const void *a, const void *b, size_t size)
 
 static uint8_t *map_hidden(size_t size)
 {
-	int fd = (int)syscall(SYS_memfd_secret, 0u);
+	int fd = (int)syscall(__NR_memfd_secret, 0u);
 	uint8_t *bytes;
 
 	if (fd < 0)

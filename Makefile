@@ -1,0 +1,239 @@
+# byok's build. `make help` lists the targets.
+#
+# Everything made is under build/. What can be set on the command line:
+#   CC_NAME=gcc|clang     the compiler
+#   DEFCONFIG=NAME        platform/configs/NAME_defconfig instead of .config
+#   CONFIG_SOURCE=FILE    any configuration file instead of .config
+#   FLAVOUR=product|asan  the static musl binary, or a dynamic glibc one under ASan and UBSan
+#   O=FOLDER              where the results go; folders never share objects
+#   V=1                   show the commands
+
+VERSION := 0.1.0
+# What a broker's image can spare; `make size` and `make test` fail above it.
+SIZE_KIB_MAX := 700
+
+BUILD := build
+O := $(BUILD)
+FLAVOUR := product
+CC_NAME := gcc
+JOBS := $(shell nproc)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(JOBS) --no-builtin-rules
+endif
+Q := $(if $(V),,@)
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all asan unit unit-programs test tidy size kconfig-costs run menuconfig savedefconfig clean \
+	distclean help
+all: $(O)/byok
+	@:
+
+# --- what this machine needs -----------------------------------------------------------------------
+
+PACKAGES := $(BUILD)/packages
+$(PACKAGES)/%: platform/deps/packages.sh
+	@platform/deps/packages.sh $*
+	@mkdir -p $(@D) && touch $@
+
+FLAVOUR_SET := $(if $(filter asan,$(FLAVOUR)),host,musl)
+DEPS := $(BUILD)/deps/$(FLAVOUR_SET)
+$(BUILD)/deps/%/versions: platform/deps/build.sh | $(PACKAGES)/build
+	@BYOK_BUILD=$(abspath $(BUILD)) JOBS=$(JOBS) platform/deps/build.sh $*
+
+# --- configuration ---------------------------------------------------------------------------------
+
+CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or \
+	$(wildcard .config),platform/configs/broker_defconfig))
+GENERATED := $(O)/include/generated
+
+UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
+	kconfig-costs run asan
+ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
+# A removed .config is older than nothing: only its name shows that the source is another one now.
+ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
+$(shell mkdir -p $(O) && rm -f $(O)/.config)
+$(file >$(O)/config-source,$(CONFIG_SOURCE))
+endif
+include $(O)/.config
+
+define VERSION_H
+#define BYOK_VERSION "$(VERSION)"
+#define BYOK_REVISION "$(or $(shell git describe --always --dirty --abbrev=12 --match= 2>/dev/null),none)"
+endef
+ifneq ($(file <$(GENERATED)/version.h),$(VERSION_H))
+$(shell mkdir -p $(GENERATED))
+$(file >$(GENERATED)/version.h,$(VERSION_H))
+endif
+endif
+
+$(O)/.config: $(CONFIG_SOURCE) Kconfig | $(PACKAGES)/build
+	@mkdir -p $(@D)
+	@KCONFIG_CONFIG=$@ kconfig-conf --defconfig=$< Kconfig >$@.log || { cat $@.log >&2; exit 1; }
+	@touch $@
+
+# Options that are off are defined too, as 0, so that a misspelt one is an error (-Wundef).
+$(GENERATED)/config.h: $(O)/.config Makefile
+	@mkdir -p $(@D)
+	@awk 'FNR == NR { if (/^CONFIG_/) { sub(/=y$$/, "=1"); split($$0, a, "="); value[a[1]] = a[2] } next } \
+		/^config / { name = "CONFIG_" $$2; print "#define " name " " (name in value ? value[name] : 0) }' \
+		$< Kconfig >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; touch $@; else mv $@.new $@; fi
+
+$(GENERATED)/ca_bundle.h: $(O)/.config platform/deps/ca-bundle.sh platform/deps/ca-roots.list
+	@mkdir -p $(@D)
+	@platform/deps/ca-bundle.sh $(or $(CONFIG_CA_BUNDLE),n) >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; touch $@; else mv $@.new $@; fi
+
+menuconfig: | $(PACKAGES)/build
+	@KCONFIG_CONFIG=.config kconfig-mconf Kconfig
+
+%_defconfig: | $(PACKAGES)/build
+	@test -e platform/configs/$@ || { echo "there is no platform/configs/$@" >&2; exit 1; }
+	@KCONFIG_CONFIG=.config kconfig-conf --defconfig=platform/configs/$@ Kconfig >/dev/null
+	@echo "configured as $@ (in .config)"
+
+savedefconfig: | $(PACKAGES)/build
+	@KCONFIG_CONFIG=$(or $(wildcard .config),$(O)/.config) kconfig-conf \
+		--savedefconfig=defconfig Kconfig >/dev/null
+	@echo "wrote defconfig"
+
+# --- which files a feature brings ------------------------------------------------------------------
+
+FILES_VAULT := io/https.c app/identity.c app/keyvault.c app/key_policy.c app/vault_%.c \
+	app/cmd_rotate.c app/cmd_check.c
+FILES_ARGON2ID := crypto/argon2id.c
+FILES_UBLK := io/ublk_%.c
+FILES_NBD_SOCKET := io/nbd_%.c
+FILES_AES_NI := crypto/aes_xts_aesni.c
+FILES_BENCH := app/bench_%.c app/cmd_bench.c
+FEATURES := VAULT ARGON2ID UBLK NBD_SOCKET AES_NI BENCH
+
+FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
+SOURCES := $(filter-out $(FILES_OFF),$(wildcard platform/*.c crypto/*.c io/*.c app/*.c))
+
+LIBRARIES := $(if $(CONFIG_VAULT),-lcurl) -lbearssl -luring $(if $(CONFIG_ARGON2ID),-largon2)
+
+# --- how it is compiled ----------------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Wconversion -Wswitch-enum -Wvla -Wundef -Werror
+COMMON := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -g -fno-omit-frame-pointer \
+	-ffile-prefix-map=$(CURDIR)=. -I. -I$(O)/include
+CC := $(if $(filter clang,$(CC_NAME)),clang-14,gcc)
+OBJECTS := $(O)/obj/$(CC_NAME)
+# Flags of one file: its cipher runs only where the processor has these instructions.
+$(OBJECTS)/crypto/aes_xts_aesni.o: FILE_FLAGS := -maes -mssse3 -mpclmul
+
+ifeq ($(FLAVOUR),product)
+# musl-gcc's specs know neither clang nor static-pie, so musl's folders are spelt out for both.
+MUSL := x86_64-linux-musl
+COMPILER_HEADERS = $(if $(filter clang,$(CC_NAME)),$(shell $(CC) -print-resource-dir)/include,$(shell \
+	$(CC) -print-file-name=include))
+CFLAGS = $(COMMON) -O2 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong \
+	-fstack-clash-protection -nostdinc -isystem /usr/include/$(MUSL) \
+	-isystem $(COMPILER_HEADERS) -isystem $(DEPS)/include
+LINK = $(CC) -static-pie -nostdlib -nostartfiles -L/usr/lib/$(MUSL) -L$(DEPS)/lib \
+	-Wl,--gc-sections,--build-id=sha1,-z,relro,-z,now,-z,noexecstack,-O1,--fatal-warnings \
+	/usr/lib/$(MUSL)/rcrt1.o /usr/lib/$(MUSL)/crti.o $(shell gcc -print-file-name=crtbeginS.o)
+LINK_END = -lc $(shell gcc -print-libgcc-file-name) $(shell gcc -print-file-name=libgcc_eh.a) -lc \
+	$(shell gcc -print-file-name=crtendS.o) /usr/lib/$(MUSL)/crtn.o
+else
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS = $(COMMON) -O1 $(SANITIZE) -isystem $(DEPS)/include
+LINK = $(CC) $(SANITIZE) -L$(DEPS)/lib
+LINK_END = -lpthread
+endif
+
+PREPARED := $(GENERATED)/config.h $(GENERATED)/ca_bundle.h $(DEPS)/versions
+$(OBJECTS)/%.o: %.c Makefile | $(PREPARED)
+	@$(if $(V),,echo "  CC    $<")
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(FILE_FLAGS) -MMD -MP -c -o $@ $<
+
+PROGRAM := $(SOURCES:%.c=$(OBJECTS)/%.o)
+-include $(PROGRAM:.o=.d)
+
+# Files that went away leave no trace in timestamps, so the list of objects is a file of its own.
+ifneq ($(file <$(OBJECTS)/list),$(PROGRAM))
+$(shell mkdir -p $(OBJECTS))
+$(file >$(OBJECTS)/list,$(PROGRAM))
+endif
+
+$(OBJECTS)/byok: $(PROGRAM) $(OBJECTS)/list $(DEPS)/versions
+	@$(if $(V),,echo "  LINK  $@")
+	$(Q)$(LINK) -o $@ $(PROGRAM) $(LIBRARIES) $(LINK_END)
+
+# The symbols stand beside the binary, where gdb and perf look for them.
+ifeq ($(FLAVOUR),product)
+$(O)/byok: $(OBJECTS)/byok
+	@cd $(O) && objcopy --only-keep-debug $(abspath $<) byok.debug && \
+		objcopy --strip-all --add-gnu-debuglink=byok.debug $(abspath $<) byok.new && mv byok.new byok
+	@echo "  BYOK  $@ ($$(($$(stat -c %s $@) / 1024)) KiB, $(CC_NAME), $(notdir $(CONFIG_SOURCE)))"
+else
+$(O)/byok: $(OBJECTS)/byok
+	@cp $< $@.new && mv $@.new $@
+endif
+
+# --- tests -----------------------------------------------------------------------------------------
+
+asan:
+	@$(MAKE) --no-print-directory FLAVOUR=asan DEFCONFIG=full O=$(BUILD)/asan-$(CC_NAME) all
+	@ln -sf asan-$(CC_NAME)/byok $(BUILD)/byok-asan
+
+# Our objects come as an archive: what a test defines itself takes the place of ours.
+$(OBJECTS)/libbyok.a: $(filter-out %/app/main.o,$(PROGRAM)) $(OBJECTS)/list
+	@rm -f $@ && ar rcs $@ $(filter %.o,$^)
+
+SUPPORT := $(patsubst %.c,$(OBJECTS)/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
+UNIT_OBJECTS := $(patsubst %.c,$(OBJECTS)/%.o,$(wildcard tests/unit/test_*.c))
+UNIT_PROGRAMS := $(patsubst $(OBJECTS)/tests/unit/%.o,$(O)/unit/%,$(UNIT_OBJECTS))
+-include $(UNIT_OBJECTS:.o=.d) $(SUPPORT:.o=.d)
+.SECONDARY: $(UNIT_OBJECTS) $(SUPPORT)
+
+$(OBJECTS)/libsupport.a: $(SUPPORT)
+	@rm -f $@ && ar rcs $@ $^
+
+$(O)/unit/%: $(OBJECTS)/tests/unit/%.o $(OBJECTS)/libsupport.a $(OBJECTS)/libbyok.a
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBRARIES) -lcrypto $(LINK_END)
+
+unit-programs: $(UNIT_PROGRAMS)
+	@tests/unit/remove-stale $(O)/unit $(notdir $(UNIT_PROGRAMS))
+
+# Only the unit tests, quickly: gcc alone. `make test` is the whole.
+unit: | $(PACKAGES)/test
+	@tests/run unit-gcc
+
+test: | $(PACKAGES)/build $(PACKAGES)/test $(PACKAGES)/vm
+	@tests/run
+
+tidy:
+	@tests/tidy
+
+size: | $(PACKAGES)/build
+	@tests/builds --compilers gcc
+
+kconfig-costs: | $(PACKAGES)/build
+	@platform/configs/costs $(if $(WRITE),--write)
+
+run: | $(PACKAGES)/build $(PACKAGES)/vm
+	@$(MAKE) --no-print-directory all
+	@tests/vm/run
+
+clean:
+	@rm -rf $(filter-out $(addprefix $(BUILD)/,deps apt packages debs),$(wildcard $(BUILD)/* $(BUILD)/.config*))
+
+distclean:
+	@rm -rf $(BUILD) .config .config.old defconfig
+
+help:
+	@echo "make                  build/byok, static, as .config says (broker_defconfig without one)"
+	@echo "make menuconfig       choose features; also NAME_defconfig: $(patsubst \
+		platform/configs/%_defconfig,%,$(wildcard platform/configs/*_defconfig))"
+	@echo "make savedefconfig    write the choices that differ from the defaults to defconfig"
+	@echo "make run              boot a VM in which byok does its main job"
+	@echo "make test             every test; closes with one line: N passed, N failed, N skipped"
+	@echo "make unit | tidy      only the unit tests (gcc) | only the source checks"
+	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"
+	@echo "make size             the binary's size by configuration; fails over $(SIZE_KIB_MAX) KiB"
+	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
+	@echo "make clean|distclean  remove what was built | the third-party parts and .config too"
