@@ -339,6 +339,8 @@ class KeyVault:
 		key = vault["keys"].get(request.key.lower())
 		if key is None or key["deleted"] is not None or not _present_versions(key):
 			raise _key_not_found(request.key)
+		if request.operation == "get" and key["recovering_until"] > now:
+			raise _key_not_found(request.key)   # what Microsoft's clients wait on while a key comes back
 		_check_not_deleted(key, now)
 		return key
 
