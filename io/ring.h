@@ -31,13 +31,14 @@ struct ring {
 		void *context;
 	} handlers[RING_HANDLERS_MAX];
 	unsigned handler_count;
+	unsigned operations_max;
 	unsigned file_count;
 	uint64_t started;   /* operations ever */
 	uint64_t completed; /* of them; the difference is under way */
 };
 
 struct ring_options {
-	unsigned operations_max; /* most operations under way at once; the kernel rounds it up */
+	unsigned operations_max; /* most operations under way at once */
 	unsigned file_count;     /* slots for registered files, all empty at first */
 	bool has_large_submissions; /* room for the 80-byte commands of /dev/ublk-control */
 };
@@ -67,6 +68,9 @@ MUST_CHECK enum status ring_set_file(struct ring *ring, unsigned slot, int fd);
 
 /* Hands everything started to the kernel, without waiting. */
 MUST_CHECK enum status ring_submit(struct ring *ring);
+
+/* True if something was started that the kernel has not seen yet. */
+bool ring_has_unsubmitted(const struct ring *ring);
 
 /* Hands everything started to the kernel; if `wait`, sleeps until something has completed; then
  * copies the completions out and runs their handlers. A signal ends the sleep with OK and no

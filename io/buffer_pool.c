@@ -1,0 +1,84 @@
+#include "io/buffer_pool.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "platform/log.h"
+#include "platform/secret.h"
+
+#define PAGE_SIZE 4096
+#define HUGE_PAGE_SIZE ((size_t)2 * 1024 * 1024)
+
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB (21 << 26)
+#endif
+
+/* Reserved huge pages: there are some only if the machine's owner has set them aside. */
+static uint8_t *map_reserved(size_t size)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE,
+	            MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+}
+
+/* Ordinary memory that begins on a huge page's boundary, with the wish that the kernel make it of huge
+ * pages. */
+static uint8_t *map_aligned(size_t size)
+{
+	uint8_t *start = mmap(NULL, size + HUGE_PAGE_SIZE, PROT_READ | PROT_WRITE,
+	                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t front;
+
+	if (start == MAP_FAILED)
+		return MAP_FAILED;
+	front = ROUND_UP((uintptr_t)start, HUGE_PAGE_SIZE) - (uintptr_t)start;
+	if (front > 0)
+		munmap(start, front);
+	munmap(start + front + size, HUGE_PAGE_SIZE - front);
+	(void)madvise(start + front, size, MADV_HUGEPAGE);
+	return start + front;
+}
+
+enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size, unsigned buffer_count)
+{
+	/* One page more than the buffer: with buffers a power of two apart, the first pages of all
+	 * would compete for the same few lines of the processor's caches. */
+	size_t stride = buffer_size + PAGE_SIZE;
+	size_t size;
+	uint8_t *arena;
+	bool is_huge = true;
+
+	CHECK(buffer_size > 0 && buffer_size % PAGE_SIZE == 0 && buffer_count > 0);
+	if (__builtin_mul_overflow(stride, buffer_count, &size) || size > SIZE_MAX / 2)
+		return FAIL_OUT_OF_MEMORY;
+	size = ROUND_UP(size, HUGE_PAGE_SIZE);
+	arena = map_reserved(size);
+	if (arena == MAP_FAILED) {
+		is_huge = false;
+		arena = map_aligned(size);
+	}
+	/* Locking also faults every page in now. */
+	if (arena == MAP_FAILED || mlock(arena, size) != 0) {
+		log_errno(LOG_PRIORITY_ERROR, errno, "locking %zu MiB for buffers", size >> 20);
+		if (arena != MAP_FAILED)
+			munmap(arena, size);
+		return FAIL_OUT_OF_MEMORY;
+	}
+	(void)madvise(arena, size, MADV_DONTDUMP);
+	(void)madvise(arena, size, MADV_DONTFORK);
+	*pool = (struct buffer_pool){.arena = arena,
+	                             .arena_size = size,
+	                             .buffer_size = buffer_size,
+	                             .stride = stride,
+	                             .buffer_count = buffer_count,
+	                             .is_huge = is_huge};
+	return OK;
+}
+
+void buffer_pool_close(struct buffer_pool *pool)
+{
+	if (pool->arena == NULL)
+		return;
+	secret_wipe_bytes(pool->arena, pool->arena_size);
+	munmap(pool->arena, pool->arena_size);
+	*pool = (struct buffer_pool){0};
+}
