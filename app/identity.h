@@ -4,12 +4,12 @@
 #ifndef APP_IDENTITY_H
 #define APP_IDENTITY_H
 
+#include "app/error_code.h"
 #include "platform/status.h"
 
 #define IDENTITY_DEFAULT_ENDPOINT "http://169.254.169.254"
 #define IDENTITY_URL_SIZE 512
 #define IDENTITY_TOKEN_SIZE 8192 /* with its NUL; real ones have about 2000 characters */
-#define IDENTITY_CODE_SIZE 41
 
 /* IMDS says that an update takes at most this long; longer is no update. */
 #define IDENTITY_UPDATE_LIMIT_MS 70000
@@ -41,7 +41,7 @@ MUST_CHECK enum status identity_read_grant(struct identity_grant *grant, const c
 struct identity_refusal {
 	enum status status; /* never OK */
 	bool is_transient;  /* may pass by itself within one operation */
-	char code[IDENTITY_CODE_SIZE]; /* OAuth's `error`, printable; may be empty */
+	char code[ERROR_CODE_SIZE]; /* OAuth's `error`, printable; may be empty */
 };
 
 /* Reads any answer that is not 200. */

@@ -5,6 +5,7 @@
 #ifndef APP_KEYVAULT_H
 #define APP_KEYVAULT_H
 
+#include "app/error_code.h"
 #include "app/key_url.h"
 #include "crypto/base64.h"
 
@@ -16,7 +17,6 @@
 #define KEYVAULT_WRAPPED_BYTES_MAX 512 /* RSA-4096 */
 #define KEYVAULT_WRAPPED_SIZE 704      /* the same as base64url with its NUL, and some room */
 #define KEYVAULT_BODY_SIZE 1024        /* of a request */
-#define KEYVAULT_CODE_SIZE 41          /* shorter than the base64 of a secret: none can pass as a code */
 
 /* The URLs of the three operations. An unwrap needs the version; the others take the newest one
  * without it. */
@@ -72,9 +72,9 @@ struct keyvault_refusal {
 	enum status status; /* never OK */
 	bool is_transient;  /* may pass by itself within one operation */
 	/* Printable, may be empty. The message of the vault is not kept: it can quote the request. */
-	char code[KEYVAULT_CODE_SIZE];       /* error.code */
-	char inner_code[KEYVAULT_CODE_SIZE]; /* of the outermost innererror that has one */
-	char akv_code[KEYVAULT_CODE_SIZE];   /* "AKV10032", if the message begins with one */
+	char code[ERROR_CODE_SIZE];       /* error.code */
+	char inner_code[ERROR_CODE_SIZE]; /* of the innererror that decided, or the outermost */
+	char akv_code[ERROR_CODE_SIZE];   /* "AKV10032", if the message begins with one */
 };
 
 /* Reads any answer that is not 200. */
