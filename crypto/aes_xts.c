@@ -3,31 +3,38 @@
 #include <string.h>
 
 #include "crypto/aes_xts_implementation.h"
+#include "generated/config.h"
 #include "platform/secret.h"
 
-static bool runs_anywhere(const struct cpu_features *cpu)
-{
-	(void)cpu;
-	return true;
-}
-
-static bool runs_with_aesni(const struct cpu_features *cpu)
-{
-	return cpu->aes_ni;
-}
-
+/* A row that the build leaves out keeps its name, and is not available. */
 static const struct {
 	const char *name;
-	bool (*runs_on)(const struct cpu_features *cpu);
 	aes_xts_expand *expand;
 	aes_xts_transform *encrypt;
 	aes_xts_transform *decrypt;
 } implementations[AES_XTS_IMPLEMENTATIONS] = {
-	[AES_XTS_PORTABLE] = {"portable", runs_anywhere, aes_xts_portable_expand,
-			      aes_xts_portable_encrypt, aes_xts_portable_decrypt},
-	[AES_XTS_AESNI] = {"aesni", runs_with_aesni, aes_xts_aesni_expand, aes_xts_aesni_encrypt,
+	[AES_XTS_PORTABLE] = {"portable", aes_xts_portable_expand, aes_xts_portable_encrypt,
+			      aes_xts_portable_decrypt},
+#if CONFIG_AES_NI
+	[AES_XTS_AESNI] = {"aesni", aes_xts_aesni_expand, aes_xts_aesni_encrypt,
 			   aes_xts_aesni_decrypt},
+#else
+	[AES_XTS_AESNI] = {.name = "aesni"},
+#endif
 };
+
+static bool cpu_has(enum aes_xts_implementation implementation)
+{
+	struct cpu_features cpu;
+
+	cpu_detect(&cpu);
+	switch (implementation) {
+	case AES_XTS_PORTABLE: return true;
+	case AES_XTS_AESNI: return cpu.aes_ni;
+	case AES_XTS_IMPLEMENTATIONS: break;
+	}
+	return false;
+}
 
 /* Overwrites the stack that an implementation has just used: compilers put registers there without
  * telling, and BearSSL leaves its key schedule. */
@@ -40,10 +47,7 @@ __attribute__((noinline)) static void wipe_used_stack(void)
 
 bool aes_xts_implementation_available(enum aes_xts_implementation implementation)
 {
-	struct cpu_features cpu;
-
-	cpu_detect(&cpu);
-	return implementations[implementation].runs_on(&cpu);
+	return implementations[implementation].expand != NULL && cpu_has(implementation);
 }
 
 enum aes_xts_implementation aes_xts_implementation_best(void)

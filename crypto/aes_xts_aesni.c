@@ -12,10 +12,10 @@
 
 #define WIDTH 8
 #define EACH_BLOCK(STEP) STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7)
-#define EACH_MIDDLE_ROUND(STEP)                                                                    \
-	STEP(1)                                                                                    \
-	STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11) STEP(12) \
-		STEP(13)
+#define EACH_MIDDLE_ROUND(STEP) \
+	STEP(1)                 \
+	STEP(2)                 \
+	STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11) STEP(12) STEP(13)
 
 _Static_assert(AES_XTS_SECTOR_SIZE_MIN % (WIDTH * 16) == 0, "sectors are whole groups of blocks");
 
@@ -188,7 +188,7 @@ DEFINE_TRANSFORM_SECTOR(decrypt_sector, DECRYPT_ROUND, DECRYPT_LAST)
 	AES_XTS_CLEARS_REGISTERS TARGET void name(const struct aes_xts_key *key,                   \
 						  const struct sector_run *runs, size_t run_count) \
 	{                                                                                          \
-		struct aes_xts_cursor cursor = {runs, runs + run_count, 0};                        \
+		struct aes_xts_cursor cursor = {runs, run_count, 0};                               \
 		struct aes_xts_sector sectors[WIDTH] = {0};                                        \
 		uint8_t tweaks[WIDTH][16];                                                         \
 		size_t sector_size = key->sector_size;                                             \

@@ -25,11 +25,11 @@ aes_xts_transform aes_xts_portable_decrypt, aes_xts_aesni_decrypt;
 #define AES_XTS_CLEARS_REGISTERS
 #endif
 
-/* Where a walk over a list of runs stands; begins as {runs, runs + run_count, 0}. */
+/* Where a walk over a list of runs stands; begins as {runs, run_count, 0}. */
 struct aes_xts_cursor {
 	const struct sector_run *run;
-	const struct sector_run *end;
-	size_t offset; /* in the run; a multiple of the sector size */
+	size_t runs_left; /* with this one */
+	size_t offset;    /* in this run; a multiple of the sector size */
 };
 
 struct aes_xts_sector {
@@ -46,11 +46,12 @@ static inline size_t aes_xts_cursor_take(struct aes_xts_cursor *cursor,
 {
 	size_t count = 0;
 
-	while (count < capacity && cursor->run != cursor->end) {
+	while (count < capacity && cursor->runs_left > 0) {
 		const struct sector_run *run = cursor->run;
 
 		if (cursor->offset == run->size) {
 			cursor->run++;
+			cursor->runs_left--;
 			cursor->offset = 0;
 			continue;
 		}

@@ -118,7 +118,7 @@ static void transform_group(struct group *group, transform_blocks *transform, co
 static void transform_runs(const struct aes_xts_key *key, transform_blocks *transform,
 			   const struct sector_run *runs, size_t run_count)
 {
-	struct aes_xts_cursor cursor = {runs, runs + run_count, 0};
+	struct aes_xts_cursor cursor = {runs, run_count, 0};
 	struct aes_xts_sector sectors[WIDTH] = {0};
 	uint64_t tweaks[WIDTH][2];
 	struct group group;
