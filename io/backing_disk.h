@@ -48,9 +48,9 @@ MUST_CHECK enum status backing_disk_adopt(struct backing_disk *disk, const char 
 
 void backing_disk_close(struct backing_disk *disk); /* harmless if never opened */
 
-/* At once, whole or not at all. Any offset, size and address for a read; a write must begin and end
- * on BACKING_DISK_ALIGNMENT. FAIL_DISK_IO, also past the end of the disk; FAIL_DISK_FULL when a
- * file cannot grow. */
+/* At once. Any offset, size and address for a read; a write must begin and end on
+ * BACKING_DISK_ALIGNMENT. FAIL_DISK_IO, also past the end of the disk; FAIL_DISK_FULL when a file
+ * cannot grow. A write that fails may have written a part. */
 MUST_CHECK enum status backing_disk_read(const struct backing_disk *disk, uint64_t offset_bytes,
                                          void *target, size_t size);
 MUST_CHECK enum status backing_disk_write(const struct backing_disk *disk, uint64_t offset_bytes,
