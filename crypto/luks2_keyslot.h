@@ -7,6 +7,7 @@
 #include "platform/secret.h"
 
 #define LUKS2_VOLUME_KEY_SIZE 64
+#define LUKS2_AREA_KEY_SIZE 64 /* what encrypts the area: AES-256-XTS too */
 /* The encrypted, split key: 4000 stripes, in whole 4096-byte blocks. */
 #define LUKS2_AREA_SIZE 258048
 

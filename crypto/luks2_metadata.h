@@ -128,8 +128,8 @@ MUST_CHECK enum status luks2_metadata_text(struct luks2_text *text, const uint8_
 
 /* FAIL_METADATA_SYNTAX if the text is not JSON (or has more than LUKS2_NODES values),
  * FAIL_METADATA_SHAPE if it lacks or contradicts what the format asks for: the five objects, their
- * mandatory fields, numbers that fit, references to objects that exist, one digest for each keyslot
- * and crypt segment. Metadata are written on OK only. */
+ * mandatory fields, numbers that fit, references to objects that exist, a digest for each crypt
+ * segment, no keyslot in two digests. Metadata are written on OK only. */
 MUST_CHECK enum status luks2_metadata_parse(struct luks2_metadata *metadata,
                                             struct luks2_nodes *nodes,
                                             const struct luks2_text *text);
