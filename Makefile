@@ -22,12 +22,12 @@ Q := $(if $(V),,@)
 SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all asan unit unit-programs test tidy size kconfig-costs run menuconfig savedefconfig clean \
-	distclean help
+.PHONY: all asan unit unit-programs test tidy size kconfig-costs run menuconfig savedefconfig \
+	clean distclean help
 all: $(O)/byok
 	@:
 
-# --- what this machine needs -----------------------------------------------------------------------
+# --- what this machine needs --------------------------------------------------------------------
 
 PACKAGES := $(BUILD)/packages
 $(PACKAGES)/%: platform/deps/packages.sh
@@ -39,7 +39,7 @@ DEPS := $(BUILD)/deps/$(FLAVOUR_SET)
 $(BUILD)/deps/%/versions: platform/deps/build.sh | $(PACKAGES)/build
 	@BYOK_BUILD=$(abspath $(BUILD)) JOBS=$(JOBS) platform/deps/build.sh $*
 
-# --- configuration ---------------------------------------------------------------------------------
+# --- configuration ------------------------------------------------------------------------------
 
 CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or \
 	$(wildcard .config),platform/configs/broker_defconfig))
@@ -55,9 +55,10 @@ $(file >$(O)/config-source,$(CONFIG_SOURCE))
 endif
 include $(O)/.config
 
+REVISION := $(or $(shell git describe --always --dirty --abbrev=12 --match= 2>/dev/null),none)
 define VERSION_H
 #define BYOK_VERSION "$(VERSION)"
-#define BYOK_REVISION "$(or $(shell git describe --always --dirty --abbrev=12 --match= 2>/dev/null),none)"
+#define BYOK_REVISION "$(REVISION)"
 endef
 ifneq ($(file <$(GENERATED)/version.h),$(VERSION_H))
 $(shell mkdir -p $(GENERATED))
@@ -67,15 +68,13 @@ endif
 
 $(O)/.config: $(CONFIG_SOURCE) Kconfig | $(PACKAGES)/build
 	@mkdir -p $(@D)
-	@KCONFIG_CONFIG=$@ kconfig-conf --defconfig=$< Kconfig >$@.log || { cat $@.log >&2; exit 1; }
+	@KCONFIG_CONFIG=$@ kconfig-conf --defconfig=$< Kconfig >$@.log || \
+		{ cat $@.log >&2; exit 1; }
 	@touch $@
 
-# Options that are off are defined too, as 0, so that a misspelt one is an error (-Wundef).
-$(GENERATED)/config.h: $(O)/.config Makefile
+$(GENERATED)/config.h: $(O)/.config platform/configs/header.sh
 	@mkdir -p $(@D)
-	@awk 'FNR == NR { if (/^CONFIG_/) { sub(/=y$$/, "=1"); split($$0, a, "="); value[a[1]] = a[2] } next } \
-		/^config / { name = "CONFIG_" $$2; print "#define " name " " (name in value ? value[name] : 0) }' \
-		$< Kconfig >$@.new
+	@platform/configs/header.sh $< >$@.new
 	@if cmp -s $@.new $@; then rm $@.new; touch $@; else mv $@.new $@; fi
 
 $(GENERATED)/ca_bundle.h: $(O)/.config platform/deps/ca-bundle.sh platform/deps/ca-roots.list
@@ -96,7 +95,7 @@ savedefconfig: | $(PACKAGES)/build
 		--savedefconfig=defconfig Kconfig >/dev/null
 	@echo "wrote defconfig"
 
-# --- which files a feature brings ------------------------------------------------------------------
+# --- which files a feature brings ---------------------------------------------------------------
 
 FILES_VAULT := io/https.c app/identity.c app/keyvault.c app/key_policy.c app/vault_%.c \
 	app/cmd_rotate.c app/cmd_check.c
@@ -112,7 +111,7 @@ SOURCES := $(filter-out $(FILES_OFF),$(wildcard platform/*.c crypto/*.c io/*.c a
 
 LIBRARIES := $(if $(CONFIG_VAULT),-lcurl) -lbearssl -luring $(if $(CONFIG_ARGON2ID),-largon2)
 
-# --- how it is compiled ----------------------------------------------------------------------------
+# --- how it is compiled -------------------------------------------------------------------------
 
 WARNINGS := -Wall -Wextra -Wconversion -Wswitch-enum -Wvla -Wundef -Werror
 COMMON := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -g -fno-omit-frame-pointer \
@@ -125,8 +124,8 @@ $(OBJECTS)/crypto/aes_xts_aesni.o: FILE_FLAGS := -maes -mssse3 -mpclmul
 ifeq ($(FLAVOUR),product)
 # musl-gcc's specs know neither clang nor static-pie, so musl's folders are spelt out for both.
 MUSL := x86_64-linux-musl
-COMPILER_HEADERS = $(if $(filter clang,$(CC_NAME)),$(shell $(CC) -print-resource-dir)/include,$(shell \
-	$(CC) -print-file-name=include))
+COMPILER_HEADERS := $(if $(filter clang,$(CC_NAME)),$(shell \
+	clang-14 -print-resource-dir 2>/dev/null)/include,$(shell gcc -print-file-name=include))
 CFLAGS = $(COMMON) -O2 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong \
 	-fstack-clash-protection -nostdinc -isystem /usr/include/$(MUSL) \
 	-isystem $(COMPILER_HEADERS) -isystem $(DEPS)/include
@@ -165,14 +164,16 @@ $(OBJECTS)/byok: $(PROGRAM) $(OBJECTS)/list $(DEPS)/versions
 ifeq ($(FLAVOUR),product)
 $(O)/byok: $(OBJECTS)/byok
 	@cd $(O) && objcopy --only-keep-debug $(abspath $<) byok.debug && \
-		objcopy --strip-all --add-gnu-debuglink=byok.debug $(abspath $<) byok.new && mv byok.new byok
-	$(SAY) "  BYOK  $@ ($$(($$(stat -c %s $@) / 1024)) KiB, $(CC_NAME), $(notdir $(CONFIG_SOURCE)))"
+		objcopy --strip-all --add-gnu-debuglink=byok.debug $(abspath $<) byok.new && \
+		mv byok.new byok
+	$(SAY) "  BYOK  $@ ($$(($$(stat -c %s $@) / 1024)) KiB, $(CC_NAME)," \
+		"$(notdir $(CONFIG_SOURCE)))"
 else
 $(O)/byok: $(OBJECTS)/byok
 	@cp $< $@.new && mv $@.new $@
 endif
 
-# --- tests -----------------------------------------------------------------------------------------
+# --- tests --------------------------------------------------------------------------------------
 
 asan:
 	@$(MAKE) --no-print-directory FLAVOUR=asan DEFCONFIG=full O=$(BUILD)/asan-$(CC_NAME) all
@@ -182,7 +183,8 @@ asan:
 $(OBJECTS)/libbyok.a: $(filter-out %/app/main.o,$(PROGRAM)) $(OBJECTS)/list
 	@rm -f $@ && ar rcs $@ $(filter %.o,$^)
 
-SUPPORT := $(patsubst %.c,$(OBJECTS)/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
+SUPPORT := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
+SUPPORT := $(SUPPORT:%.c=$(OBJECTS)/%.o)
 UNIT_OBJECTS := $(patsubst %.c,$(OBJECTS)/%.o,$(wildcard tests/unit/test_*.c))
 UNIT_PROGRAMS := $(patsubst $(OBJECTS)/tests/unit/%.o,$(O)/unit/%,$(UNIT_OBJECTS))
 -include $(UNIT_OBJECTS:.o=.d) $(SUPPORT:.o=.d)
@@ -217,21 +219,24 @@ run: | $(PACKAGES)/build $(PACKAGES)/vm
 	@$(MAKE) --no-print-directory all
 	@tests/vm/run
 
+KEPT := $(addprefix $(BUILD)/,deps apt packages debs)
 clean:
-	@rm -rf $(filter-out $(addprefix $(BUILD)/,deps apt packages debs),$(wildcard $(BUILD)/* $(BUILD)/.config*))
+	@rm -rf $(filter-out $(KEPT),$(wildcard $(BUILD)/* $(BUILD)/.config*))
 
 distclean:
 	@rm -rf $(BUILD) .config .config.old defconfig
 
+NAMES := $(patsubst platform/configs/%_defconfig,%,$(wildcard platform/configs/*_defconfig))
 help:
-	@echo "make                  build/byok, static, as .config says (broker_defconfig without one)"
-	@echo "make menuconfig       choose features; also NAME_defconfig: $(patsubst \
-		platform/configs/%_defconfig,%,$(wildcard platform/configs/*_defconfig))"
-	@echo "make savedefconfig    write the choices that differ from the defaults to defconfig"
+	@echo "make                  build/byok, static, as .config says (else broker_defconfig)"
+	@echo "make menuconfig       choose features"
+	@echo "make NAME_defconfig   take a ready choice: $(NAMES)"
+	@echo "make savedefconfig    write what differs from the defaults to defconfig"
 	@echo "make run              boot a VM in which byok does its main job"
-	@echo "make test             every test; closes with one line: N passed, N failed, N skipped"
+	@echo "make test             every test; closes with one line that adds them up"
 	@echo "make unit | tidy      only the unit tests (gcc) | only the source checks"
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"
 	@echo "make size             the binary's size by configuration; fails over the limit"
 	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
-	@echo "make clean|distclean  remove what was built | the third-party parts and .config too"
+	@echo "make clean            remove what was built, but not the third-party parts"
+	@echo "make distclean        remove those and .config too"

@@ -57,15 +57,14 @@ debian_entries() {
 	for file in /etc/apt/sources.list.d/*.sources; do
 		if [ -e "$file" ]; then sed '/^#/d' "$file"; echo; fi
 	done | awk -v wanted="$1" '
-		function flush(    i, n, suites, uris, m) {
-			if ((" " field["types"] " ") ~ / deb / && tolower(field["enabled"]) !~ /^(no|false|0)$/ &&
-			    (" " field["components"] " ") ~ / main / &&
-			    (field["signed-by"] == "" || field["signed-by"] ~ /debian-archive/)) {
-				n = split(field["suites"], suites, " ")
-				m = split(field["uris"], uris, " ")
-				for (i = 1; i <= n; i++)
-					if (suites[i] == wanted && m > 0) print uris[1]
-			}
+		function has(name, word) { return index(" " field[name] " ", " " word " ") }
+		function flush(    uris) {
+			if (has("types", "deb") && has("suites", wanted) &&
+			    has("components", "main") &&
+			    tolower(field["enabled"]) !~ /^(no|false|0)$/ &&
+			    (field["signed-by"] == "" || field["signed-by"] ~ /debian-archive/) &&
+			    split(field["uris"], uris, " ") > 0)
+				print uris[1]
 			split("", field)
 		}
 		/^[ \t]*$/ { flush(); next }
@@ -91,9 +90,15 @@ debian_entries() {
 
 # write_entry FILE SUITE URI: the URI stands where the machine put it, never in this project.
 write_entry() {
-	printf 'Types: deb deb-src\nURIs: %s\nSuites: %s\nComponents: main\nArchitectures: amd64\n' \
-		"$3" "$2" >>"$1"
-	printf 'Signed-By: %s\n\n' "$keyring" >>"$1"
+	cat >>"$1" <<-END
+		Types: deb deb-src
+		URIs: $3
+		Suites: $2
+		Components: main
+		Architectures: amd64
+		Signed-By: $keyring
+
+	END
 }
 
 # Makes $state/$suite with apt's configuration for it; sets $suite_state and the function `apt`.
@@ -108,7 +113,7 @@ prepare() {
 	[ -r "$keyring" ] || fail "Debian's archive keyring is not at $keyring"
 
 	uris=$(debian_entries bookworm | sort -u)
-	[ -n "$uris" ] || fail "this machine's apt sources have no entry of Debian's suite bookworm"
+	[ -n "$uris" ] || fail "this machine's apt sources name no suite bookworm of Debian"
 	rm -f "$suite_state/sources.new"
 	case $suite in
 	bookworm)
@@ -118,17 +123,18 @@ prepare() {
 			done
 		done ;;
 	bookworm-backports)
-		# Every mirror of bookworm carries its backports, whether or not the machine uses them.
+		# Every mirror of bookworm carries its backports, used by the machine or not.
 		write_entry "$suite_state/sources.new" "$suite" "$(head -n 1 <<<"$uris")" ;;
 	*) usage ;;
 	esac
 	mv "$suite_state/sources.new" "$suite_state/sources.d/debian.sources"
 
-	# Of the machine's settings only how to reach servers is kept (proxies, time-outs): its hooks
-	# and pins are not for us, and nothing may switch the signature checks off.
+	# Of the machine's settings only how to reach servers is kept (proxies, time-outs): its
+	# hooks and pins are not for us, and nothing may switch the signature checks off.
 	{
 		apt-config dump | grep '^Acquire::' |
-			grep -viE '^Acquire::(IndexTargets|Languages|Allow|GzipIndexes|CompressionTypes)' || true
+			grep -viE '^Acquire::(IndexTargets|Languages|Allow|GzipInd|Compression)' ||
+			true
 		cat <<-END
 			Acquire::Languages "none";
 			Acquire::GzipIndexes "true";
@@ -148,8 +154,8 @@ prepare() {
 			Dir::State::Lists "$suite_state/lists";
 			Dir::Cache "$suite_state/cache";
 		END
-		# As root, apt downloads as its own user _apt; where that user cannot come (a home of mode
-		# 0700), it can only do so as root.
+		# As root, apt downloads as its own user _apt; where that user cannot come (a home
+		# of mode 0700), it can only do so as root.
 		[ "$sandbox" != root ] || echo 'APT::Sandbox::User "root";'
 	} >"$suite_state/apt.conf.new"
 	mv "$suite_state/apt.conf.new" "$suite_state/apt.conf"
@@ -171,7 +177,8 @@ ensure_lists() {
 source_version() {
 	# The newest of what the lists have: `apt-get source` alone would follow what is installed.
 	local version newest=""
-	for version in $(apt-cache showsrc --only-source "$1" 2>>"$log" | sed -n 's/^Version: //p'); do
+	for version in $(apt-cache showsrc --only-source "$1" 2>>"$log" |
+		sed -n 's/^Version: //p'); do
 		if [ -z "$newest" ] || dpkg --compare-versions "$version" gt "$newest"; then
 			newest=$version
 		fi
@@ -183,7 +190,8 @@ fetch_source() {
 	local name=$1 work=$2 version
 	version=$(source_version "$name")
 	[ -n "$version" ] || return 1
-	(cd "$work" && apt-get -q source --download-only --only-source "$name=$version") >>"$log" 2>&1
+	(cd "$work" && apt-get -q source --download-only --only-source "$name=$version") \
+		>>"$log" 2>&1
 }
 
 fetch_deb() {
@@ -241,8 +249,9 @@ version)
 depends)
 	ensure_lists
 	# The version of the suite asked for, not what is installed.
-	apt-cache show "${package%%/*}" --no-all-versions 2>>"$log" | sed -n 's/^Depends: //p' | head -n 1 |
-		tr ',' '\n' | sed 's/^ *//; s/ .*//' | grep . || fail "there is no package $package" ;;
+	apt-cache show "${package%%/*}" --no-all-versions 2>>"$log" |
+		sed -n 's/^Depends: //p' | head -n 1 | tr ',' '\n' | sed 's/^ *//; s/ .*//' |
+		grep . || fail "there is no package $package" ;;
 source)
 	target=$3
 	work_folder "$(dirname "$target")"

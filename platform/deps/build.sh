@@ -46,13 +46,17 @@ mkdir -p "$work/out/include" "$work/out/lib"
 trap 'rm -rf "$work"' EXIT
 versions=$work/out/versions
 
+say_version() {
+	echo "$1 $2" >>"$versions"
+	echo "deps: $1 $2 ($set)"
+}
+
 # take_source NAME: leaves a private copy of the source in $work/NAME.
 take_source() {
 	local source=$deps/source/$1
 	[ -d "$source" ] || "$apt" source "$1" "$source" || exit 1
 	cp -a "$source" "$work/$1" || fail "the source of $1 could not be copied"
-	echo "$1 $(dpkg-parsechangelog -l "$source/debian/changelog" -S Version)" | tee -a "$versions" |
-		sed "s/^/deps: /; s/$/ ($set)/"
+	say_version "$1" "$(dpkg-parsechangelog -l "$source/debian/changelog" -S Version)"
 }
 
 # take_package NAME: unpacks the binary package NAME in $work/NAME.
@@ -61,14 +65,15 @@ take_package() {
 	deb=$(find "$deps/source" -name "$1_*.deb" | head -n 1)
 	[ -n "$deb" ] || deb=$("$apt" deb "$1" "$deps/source") || exit 1
 	dpkg-deb -x "$deb" "$work/$1" >>"$log" 2>&1 || fail "the package $1 could not be unpacked"
-	echo "$1 $(dpkg-deb -f "$deb" Version)" | tee -a "$versions" | sed "s/^/deps: /; s/$/ ($set)/"
+	say_version "$1" "$(dpkg-deb -f "$deb" Version)"
 }
 
 build_bearssl() {
 	take_source bearssl
 	cd "$work/bearssl"
 	# Speed matters here even in the small build: the portable AES-XTS stands on it.
-	make -j"$jobs" lib CC="$cc" CFLAGS="$flags -O2" >>"$log" 2>&1 || fail "BearSSL did not build"
+	make -j"$jobs" lib CC="$cc" CFLAGS="$flags -O2" >>"$log" 2>&1 ||
+		fail "BearSSL did not build"
 	cp inc/*.h "$work/out/include/"
 	cp build/libbearssl.a "$work/out/lib/"
 }
@@ -76,7 +81,8 @@ build_bearssl() {
 build_liburing() {
 	take_source liburing
 	cd "$work/liburing"
-	./configure --cc="$cc $kernel_headers" >>"$log" 2>&1 || fail "liburing could not be configured"
+	./configure --cc="$cc $kernel_headers" >>"$log" 2>&1 ||
+		fail "liburing could not be configured"
 	make -j"$jobs" -C src liburing.a ENABLE_SHARED=0 CFLAGS="$flags $kernel_headers" \
 		>>"$log" 2>&1 || fail "liburing did not build"
 	cp -r src/include/* "$work/out/include/"
@@ -87,20 +93,20 @@ build_curl() {
 	local off option=()
 	take_source curl
 	cd "$work/curl"
-	for off in shared debug curldebug ares ftp file ldap ldaps rtsp dict telnet tftp pop3 imap smb \
-		smtp gopher mqtt manual libcurl-option verbose crypto-auth ntlm ntlm-wb tls-srp \
-		unix-sockets cookies http-auth doh mime dateparse netrc progress-meter dnsshuffle \
+	for off in shared debug curldebug ares ftp file ldap ldaps rtsp dict telnet tftp pop3 imap \
+		smb smtp gopher mqtt manual libcurl-option verbose crypto-auth ntlm ntlm-wb \
+		tls-srp unix-sockets cookies http-auth doh mime dateparse netrc progress-meter dnsshuffle \
 		get-easy-options alt-svc headers-api hsts websockets \
 		dependency-tracking; do
 		option+=("--disable-$off")
 	done
-	for off in zlib brotli zstd libpsl libgsasl librtmp libssh libssh2 libidn2 nghttp2 nghttp3 \
-		ngtcp2 quiche hyper ca-bundle ca-path ca-fallback zsh-functions-dir; do
+	for off in zlib brotli zstd libpsl libgsasl librtmp libssh libssh2 libidn2 nghttp2 \
+		nghttp3 ngtcp2 quiche hyper ca-bundle ca-path ca-fallback zsh-functions-dir; do
 		option+=("--without-$off")
 	done
 	# The resolver has a thread of its own so that a deadline holds while a name is looked up.
-	./configure "${option[@]}" --with-bearssl="$work/out" --enable-static --enable-http --enable-ipv6 \
-		--enable-proxy --enable-threaded-resolver --enable-symbol-hiding \
+	./configure "${option[@]}" --with-bearssl="$work/out" --enable-static --enable-http \
+		--enable-ipv6 --enable-proxy --enable-threaded-resolver --enable-symbol-hiding \
 		CC="$cc" CFLAGS="$flags" CPPFLAGS="$kernel_headers" >>"$log" 2>&1 ||
 		fail "curl could not be configured"
 	make -j"$jobs" -C lib libcurl.la >>"$log" 2>&1 || fail "curl did not build"
@@ -116,21 +122,21 @@ build_jsmn() {
 }
 
 # Debian's own libargon2.a serves under musl too: what it takes from libc is plain C and
-# pthread_create. The one exception is a checked sprintf in the code that prints a hash as text, which
-# byok never calls; should it ever, it stops there.
+# pthread_create. The one exception is a checked sprintf in the code that prints a hash as text,
+# which byok never calls; should it ever, it stops there.
 build_argon2() {
 	take_package libargon2-dev
 	cp "$work"/libargon2-dev/usr/include/argon2.h "$work/out/include/"
 	objcopy --redefine-sym __sprintf_chk=abort \
-		"$work"/libargon2-dev/usr/lib/x86_64-linux-gnu/libargon2.a "$work/out/lib/libargon2.a" \
-		>>"$log" 2>&1 || fail "libargon2 could not be prepared"
+		"$work"/libargon2-dev/usr/lib/x86_64-linux-gnu/libargon2.a \
+		"$work/out/lib/libargon2.a" >>"$log" 2>&1 || fail "libargon2 could not be prepared"
 }
 
 kernel_headers=
 if [ "$set" = musl ]; then
-	# musl has no kernel headers and must not see glibc's, which share a folder with the kernel's.
-	ln -s /usr/include/linux /usr/include/asm-generic /usr/include/x86_64-linux-gnu/asm \
-		"$work/out/include/"
+	# musl has no kernel headers and must not see glibc's, which share a folder with them.
+	ln -s /usr/include/linux /usr/include/asm-generic \
+		/usr/include/x86_64-linux-gnu/asm "$work/out/include/"
 	kernel_headers="-isystem $work/out/include"
 fi
 

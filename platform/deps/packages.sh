@@ -7,8 +7,8 @@
 set -euo pipefail
 
 build_packages=(
-	binutils bzip2 ca-certificates dpkg-dev gcc git kconfig-frontends libc6-dev linux-libc-dev make
-	musl-dev musl-tools patch xz-utils
+	binutils bzip2 ca-certificates dpkg-dev gcc git kconfig-frontends libc6-dev linux-libc-dev
+	make musl-dev musl-tools patch xz-utils
 )
 test_packages=(
 	clang-14 cryptsetup-bin e2fsprogs faketime file fio iproute2 libclang-rt-14-dev libnbd-bin
@@ -57,14 +57,16 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "${missing[@]}" >"$log" 2>&1 </dev/null
+		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "${missing[@]}" \
+		>"$log" 2>&1 </dev/null
 }
-# A fresh machine has no lists, and an old one lists versions that are gone: then fetch them first.
+# A fresh machine has no lists, and an old one lists versions that are gone: fetch them then.
 if ! install; then
 	if ! apt-get update -q -o DPkg::Lock::Timeout=300 >"$log" 2>&1 || ! install; then
 		cause=$(grep '^E: ' "$log" | head -n 1 | cut -c 4- || true)
 		if grep -q 'No space left on device' "$log"; then cause="the disk is full"; fi
-		echo "packages: ${missing[*]} could not be installed: ${cause:-see apt-get install}" >&2
+		cause=${cause:-see apt-get install}
+		echo "packages: ${missing[*]} could not be installed: $cause" >&2
 		exit 1
 	fi
 fi
