@@ -469,7 +469,7 @@ def _json_body(request):
 		raise Refusal(415, "UnsupportedMediaType", "The content type must be application/json")
 	try:
 		body = json.loads(request.body)
-	except ValueError as error:
+	except (ValueError, RecursionError) as error:
 		raise Refusal(400, "BadParameter", "The request body is not valid JSON") from error
 	if not isinstance(body, dict):
 		raise Refusal(400, "BadParameter", "The request body is not a JSON object")

@@ -284,6 +284,12 @@ def _reset_on_close(connection):
 	connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+def _wait_for_end_of_input(ends):
+	while os.read(0, 4096):
+		pass
+	ends.set()
+
+
 def serve(store, bind="127.0.0.1", imds_bind=None, imds_port=0, vault_port=0, ready_file=None,
 		tls_max=None, until_stdin_closes=False):
 	"""Runs until SIGTERM or SIGINT. A port of None leaves that server out."""
@@ -306,7 +312,7 @@ def serve(store, bind="127.0.0.1", imds_bind=None, imds_port=0, vault_port=0, re
 	if ready_file:
 		write_whole(ready_file, json.dumps(ready) + "\n", mode=0o644)
 	if until_stdin_closes:
-		threading.Thread(target=lambda: (sys.stdin.buffer.read(), ends.set()), daemon=True).start()
+		threading.Thread(target=_wait_for_end_of_input, args=(ends,), daemon=True).start()
 	ends.wait()
 	for server in servers.values():
 		server.socket.close()
