@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -172,15 +172,21 @@ static uint64_t queue_number(dev_t device, const char *name, uint64_t otherwise)
 	return strtoull(text, NULL, 10);
 }
 
+/* musl and glibc disagree about the type of ioctl's request; the system call takes a long. */
+static long ask_block_device(int fd, unsigned long request, void *answer)
+{
+	return syscall(SYS_ioctl, fd, request, answer);
+}
+
 static enum status describe_block_device(struct backing_disk *disk, dev_t device)
 {
 	int logical_size = 0;
 	unsigned physical_size = 0;
 	char cache[32];
 
-	if (ioctl(disk->fd, BLKGETSIZE64, &disk->size_bytes) != 0 ||
-	    ioctl(disk->fd, BLKSSZGET, &logical_size) != 0 ||
-	    ioctl(disk->fd, BLKPBSZGET, &physical_size) != 0 || logical_size < 512) {
+	if (ask_block_device(disk->fd, BLKGETSIZE64, &disk->size_bytes) != 0 ||
+	    ask_block_device(disk->fd, BLKSSZGET, &logical_size) != 0 ||
+	    ask_block_device(disk->fd, BLKPBSZGET, &physical_size) != 0 || logical_size < 512) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "%s: asking for its size", disk->path);
 		return FAIL_DISK_IO;
 	}
