@@ -95,8 +95,8 @@ build_curl() {
 	cd "$work/curl"
 	for off in shared debug curldebug ares ftp file ldap ldaps rtsp dict telnet tftp pop3 imap \
 		smb smtp gopher mqtt manual libcurl-option verbose crypto-auth ntlm ntlm-wb \
-		tls-srp unix-sockets cookies http-auth doh mime dateparse netrc progress-meter dnsshuffle \
-		get-easy-options alt-svc headers-api hsts websockets \
+		tls-srp unix-sockets cookies http-auth doh mime dateparse netrc progress-meter \
+		dnsshuffle get-easy-options alt-svc headers-api hsts websockets \
 		dependency-tracking; do
 		option+=("--disable-$off")
 	done
