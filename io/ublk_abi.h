@@ -1,9 +1,9 @@
-/* The kernel's ublk interface, in our own words: numbers, structures and flag bits as the driver has
- * them since Linux 6.12. Debian 12's own header is from 6.1 and knows neither the encoded commands nor
- * GET_FEATURES. Little-endian machines only, as all of byok.
+/* The kernel's ublk interface, in our own words: numbers, structures and flag bits as the driver
+ * has them since Linux 6.12. Debian 12's own header is from 6.1 and knows neither the encoded
+ * commands nor GET_FEATURES. Little-endian machines only, as all of byok.
  *
- * Facts only, no functions; what they are for stands in ublk_control.h and ublk_queue.h. Left out is
- * what byok does not use: discard, zoned devices, user copy, zero copy, unprivileged devices.
+ * Facts only, no functions; what they are for stands in ublk_control.h and ublk_queue.h. Left out
+ * is what byok does not use: discard, zoned devices, user copy, zero copy, unprivileged devices.
  */
 #ifndef IO_UBLK_ABI_H
 #define IO_UBLK_ABI_H
@@ -12,8 +12,8 @@
 
 #define UBLK_CONTROL_PATH "/dev/ublk-control"
 
-/* Commands are numbered as ioctls of type 'u': direction (1 kernel reads, 2 kernel writes), size of
- * the structure that goes with them, type, number. The bare numbers of the first kernels are an
+/* Commands are numbered as ioctls of type 'u': direction (1 kernel reads, 2 kernel writes), size
+ * of the structure that goes with them, type, number. The bare numbers of the first kernels are an
  * option of the kernel's configuration, so that only this form is sure to be understood. */
 #define UBLK_COMMAND(direction, structure, number)                                                 \
 	((uint32_t)(direction) << 30 | (uint32_t)sizeof(structure) << 16 | (uint32_t)'u' << 8 |    \
@@ -125,7 +125,8 @@ struct ublk_request_descriptor {
 	uint64_t buffer;
 };
 
-/* Queue q's descriptors are mapped from the character device at q times this, whatever the depth. */
+/* Queue q's descriptors are mapped from the character device at q times this, whatever the depth.
+ */
 #define UBLK_DESCRIPTORS_STRIDE                                                                    \
 	((uint64_t)UBLK_QUEUE_DEPTH_MAX * sizeof(struct ublk_request_descriptor))
 
