@@ -1,0 +1,331 @@
+#include "io/ublk_device.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "platform/clock.h"
+#include "platform/log.h"
+
+/* udev opens every new device for a moment, and the driver allows one opener. */
+#define OPEN_PATIENCE_MS 10000
+#define OPEN_RETRY_MS 20
+
+/* How long the kernel takes to see that a process died with every request of a queue in its hands:
+ * with none waiting in the kernel, nothing but this timer tells it. It has no other effect. */
+#define DEATH_TIMEOUT_MS "2000"
+
+struct ublk_device {
+	struct ublk_control control;
+	struct ublk_device_info info;
+	char path[UBLK_DEVICE_PATH_SIZE];
+	int char_fd; /* /dev/ublkcN */
+	int ended_fd;
+	bool is_added;           /* there is a device to delete */
+	struct ublk_queue **queues; /* info.queue_count of them, NULL where not started */
+};
+
+enum status ublk_device_prepare_process(void)
+{
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
+		log_errno(LOG_PRIORITY_ERROR, errno, "PR_SET_IO_FLUSHER");
+		return FAIL_NOT_ROOT;
+	}
+	/* A slave sees what is unmounted outside, so that it keeps no file system busy. */
+	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) {
+		log_errno(LOG_PRIORITY_ERROR, errno, "a mount namespace");
+		return FAIL_NOT_ROOT;
+	}
+	return OK;
+}
+
+/* Best effort: these make it better, not right. */
+static void set_attribute(const struct ublk_device *device, const char *name, const char *value)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", device->info.device_id, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		log_errno(LOG_PRIORITY_DEBUG, errno, "%s", path);
+	if (fd >= 0)
+		close(fd);
+}
+
+static uint8_t shift_of(uint32_t power_of_two)
+{
+	return (uint8_t)__builtin_ctz(power_of_two);
+}
+
+static struct ublk_basic_parameters parameters_of(const struct block_volume *volume,
+                                                  uint32_t request_size_max)
+{
+	const struct backing_disk *disk = volume->disk;
+	const uint32_t logical_size = volume->cipher.sector_size;
+	const uint32_t physical_size = MAXIMUM(logical_size, disk->physical_block_size);
+	struct ublk_basic_parameters parameters = {
+		.logical_block_shift = shift_of(logical_size),
+		.physical_block_shift = shift_of(physical_size),
+		.optimal_size_shift = shift_of(physical_size),
+		.minimal_size_shift = shift_of(physical_size),
+		.request_units_max = request_size_max / SECTOR_UNIT_SIZE,
+		.device_units = volume->size_bytes / SECTOR_UNIT_SIZE,
+	};
+
+	if (volume->is_read_only || !disk->is_writable)
+		parameters.attributes |= UBLK_ATTRIBUTE_READ_ONLY;
+	if (disk->is_rotational)
+		parameters.attributes |= UBLK_ATTRIBUTE_ROTATIONAL;
+	if (disk->has_write_cache)
+		parameters.attributes |= UBLK_ATTRIBUTE_VOLATILE_CACHE;
+	if (disk->has_write_cache && disk->has_fua)
+		parameters.attributes |= UBLK_ATTRIBUTE_FUA;
+	return parameters;
+}
+
+static enum status open_char_device(struct ublk_device *device)
+{
+	const uint64_t deadline_ms = clock_now_ms() + OPEN_PATIENCE_MS;
+	char path[UBLK_DEVICE_PATH_SIZE];
+
+	snprintf(path, sizeof(path), "/dev/ublkc%u", device->info.device_id);
+	for (;;) {
+		device->char_fd = open(path, O_RDWR | O_CLOEXEC);
+		if (device->char_fd >= 0)
+			return OK;
+		if ((errno != EBUSY && errno != ENOENT && errno != EINTR) ||
+		    clock_left_ms(deadline_ms) == 0)
+			break;
+		clock_sleep_ms(OPEN_RETRY_MS);
+	}
+	log_errno(LOG_PRIORITY_ERROR, errno, "%s", path);
+	return FAIL_UBLK;
+}
+
+static enum status start_queues(struct ublk_device *device,
+                                const struct ublk_device_options *options,
+                                const struct block_volume *volume)
+{
+	struct ublk_queue_options queue_options = {
+		.depth = device->info.queue_depth,
+		.request_size_max = device->info.request_size_max,
+		.piece_size = options->piece_size,
+		.device_fd = device->char_fd,
+		.ended_fd = device->ended_fd,
+	};
+
+	device->queues = calloc(device->info.queue_count, sizeof(*device->queues));
+	if (device->queues == NULL)
+		return FAIL_OUT_OF_MEMORY;
+	for (unsigned i = 0; i < device->info.queue_count; i++) {
+		queue_options.index = i;
+		TRY(ublk_control_get_queue_cpus(&device->control, device->info.device_id, i,
+		                                &queue_options.cpus));
+		TRY(ublk_queue_start(&device->queues[i], &queue_options, volume));
+	}
+	return OK;
+}
+
+/* The first half of making a new device: all but its queues. */
+static enum status add(struct ublk_device *device, const struct ublk_device_options *options,
+                       const struct block_volume *volume)
+{
+	const uint64_t recovery_flags = UBLK_FLAG_USER_RECOVERY | UBLK_FLAG_RECOVERY_REISSUE;
+	const uint64_t flags =
+		UBLK_FLAG_ENCODED_COMMANDS | (options->is_recoverable ? recovery_flags : 0);
+	struct ublk_basic_parameters parameters;
+
+	device->info = (struct ublk_device_info){
+		.device_id = options->device_id,
+		.queue_count = (uint16_t)options->queue_count,
+		.queue_depth = (uint16_t)options->queue_depth,
+		.request_size_max = options->request_size_max,
+		.flags = flags,
+		.server_mark = options->mark,
+	};
+	TRY(ublk_control_add(&device->control, &device->info));
+	device->is_added = true;
+	/* The driver says which flags it has kept, and may add some that change nothing for us. */
+	if ((device->info.flags & flags) != flags) {
+		log_error("ublk: the driver granted flags 0x%llx of 0x%llx",
+		          (unsigned long long)device->info.flags, (unsigned long long)flags);
+		return FAIL_UBLK;
+	}
+	parameters = parameters_of(volume, device->info.request_size_max);
+	return ublk_control_set_parameters(&device->control, device->info.device_id, &parameters);
+}
+
+static enum status start_parts(struct ublk_device *device,
+                               const struct ublk_device_options *options,
+                               const struct block_volume *volume)
+{
+	TRY(add(device, options, volume));
+	TRY(open_char_device(device));
+	TRY(start_queues(device, options, volume));
+	TRY(ublk_control_start(&device->control, device->info.device_id));
+	/* The backing disk has a scheduler of its own. */
+	set_attribute(device, "scheduler", "none");
+	if (options->is_recoverable)
+		set_attribute(device, "io_timeout", DEATH_TIMEOUT_MS);
+	return OK;
+}
+
+static enum status recover_parts(struct ublk_device *device,
+                                 const struct ublk_device_options *options,
+                                 const struct block_volume *volume)
+{
+	bool found;
+
+	TRY(ublk_control_find(&device->control, options->mark, &found, &device->info));
+	if (!found || (device->info.flags & UBLK_FLAG_USER_RECOVERY) == 0 ||
+	    device->info.state == UBLK_DEVICE_DEAD)
+		return FAIL_VOLUME_UNKNOWN;
+	TRY(ublk_control_start_recovery(&device->control, device->info.device_id));
+	TRY(open_char_device(device));
+	TRY(start_queues(device, options, volume));
+	return ublk_control_end_recovery(&device->control, device->info.device_id);
+}
+
+static enum status open_device(struct ublk_device **result)
+{
+	struct ublk_device *device = calloc(1, sizeof(*device));
+	enum status status;
+
+	if (device == NULL)
+		return FAIL_OUT_OF_MEMORY;
+	device->char_fd = -1;
+	device->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (device->ended_fd < 0) {
+		log_errno(LOG_PRIORITY_ERROR, errno, "eventfd");
+		free(device);
+		return FAIL_SYSTEM;
+	}
+	status = ublk_control_open(&device->control);
+	if (status != OK) {
+		close(device->ended_fd);
+		free(device);
+		return status;
+	}
+	*result = device;
+	return OK;
+}
+/* Kernel memory and threads are given back in the order that keeps them safe; what the driver will
+ * not let go of is left to the end of the process. */
+static enum status close_device(struct ublk_device **result)
+{
+	struct ublk_device *device = *result;
+	enum status status = OK;
+
+	*result = NULL;
+	if (device->is_added)
+		TRY(ublk_control_stop(&device->control, device->info.device_id));
+	for (unsigned i = 0; device->queues != NULL && i < device->info.queue_count; i++) {
+		enum status end = ublk_queue_join(&device->queues[i]);
+
+		status = status == OK ? end : status;
+	}
+	if (device->char_fd >= 0)
+		close(device->char_fd);
+	if (device->is_added)
+		TRY(ublk_control_delete(&device->control, device->info.device_id));
+	ublk_control_close(&device->control);
+	close(device->ended_fd);
+	free(device->queues);
+	free(device);
+	return status;
+}
+
+enum status ublk_device_start(struct ublk_device **result,
+                              const struct ublk_device_options *options,
+                              const struct block_volume *volume)
+{
+	struct ublk_device *device;
+	enum status status;
+
+	CHECK(options->queue_count > 0);
+	TRY(open_device(&device));
+	status = start_parts(device, options, volume);
+	if (status != OK) {
+		/* The cause is told already; that of a failing end was logged. */
+		(void)!close_device(&device);
+		return status;
+	}
+	snprintf(device->path, sizeof(device->path), "/dev/ublkb%u", device->info.device_id);
+	*result = device;
+	return OK;
+}
+
+enum status ublk_device_recover(struct ublk_device **result,
+                                const struct ublk_device_options *options,
+                                const struct block_volume *volume)
+{
+	struct ublk_device *device;
+
+	TRY(open_device(&device));
+	/* After a failure everything stays as it is until the process ends: to stop the queues is
+	 * to stop the device, and its users with it. */
+	TRY(recover_parts(device, options, volume));
+	device->is_added = true;
+	snprintf(device->path, sizeof(device->path), "/dev/ublkb%u", device->info.device_id);
+	*result = device;
+	return OK;
+}
+
+enum status ublk_device_stop(struct ublk_device **device)
+{
+	return *device == NULL ? OK : close_device(device);
+}
+
+const char *ublk_device_path(const struct ublk_device *device)
+{
+	return device->path;
+}
+
+int ublk_device_ended_fd(const struct ublk_device *device)
+{
+	return device->ended_fd;
+}
+
+bool ublk_device_is_open(const struct ublk_device *device)
+{
+	int fd = open(device->path, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == EBUSY;
+	close(fd);
+	return false;
+}
+
+static enum status remove_remains(struct ublk_control *control, uint64_t mark)
+{
+	struct ublk_device_info info;
+	bool found;
+
+	TRY(ublk_control_find(control, mark, &found, &info));
+	if (!found)
+		return OK;
+	if (info.state != UBLK_DEVICE_DEAD && info.server_pid > 0 &&
+	    (kill(info.server_pid, 0) == 0 || errno != ESRCH))
+		return FAIL_NAME_TAKEN;
+	return ublk_control_delete(control, info.device_id);
+}
+
+enum status ublk_device_remove_remains(uint64_t mark)
+{
+	struct ublk_control control;
+	enum status status;
+
+	TRY(ublk_control_open(&control));
+	status = remove_remains(&control, mark);
+	ublk_control_close(&control);
+	return status;
+}
