@@ -169,6 +169,9 @@
 	STATUS(FAIL_METADATA_TOO_LARGE, 67, "metadata-too-large",                                 \
 	       "the LUKS2 metadata are larger than byok can hold",                                \
 	       "remove tokens of other programs that are no longer needed")                       \
+	STATUS(FAIL_HEADER_AMBIGUOUS, 68, "header-ambiguous",                                     \
+	       "a copy of the LUKS2 header is damaged, and the disk shows another signature too", \
+	       "nothing was written; if the LUKS2 volume is the right one: cryptsetup repair")    \
 	/* 70-83: the customer's key */                                                           \
 	STATUS(FAIL_KEY_URL, 70, "key-url", "the key URL is malformed",                           \
 	       "write https://NAME.vault.azure.net/keys/KEY/VERSION")                             \
