@@ -2,11 +2,12 @@
  * The only owner of libcurl. Knows nothing of what is said.
  *
  * Each exchange is bounded in time and size, follows no redirect, uses no proxy (whatever the
- * environment says), no cookie and no ~/.netrc, and checks the server's name and certificate against
- * the given roots. TLS 1.2. Connections are kept open between exchanges.
+ * environment says), no cookie and no ~/.netrc, and checks the server's name and certificate
+ * against the given roots. TLS 1.2 with forward secrecy. Connections are kept open between
+ * exchanges, and each new one is verified in full.
  *
- * Tokens and unwrapped secrets pass through here: all memory of libcurl and of the answers is locked,
- * and wiped when it is given back.
+ * Tokens and unwrapped secrets pass through here: all memory of libcurl and of the answers is
+ * locked, and wiped when it is given back.
  *
  * One client per process, used by one thread (libcurl has one more, which only looks up names).
  */
@@ -19,26 +20,26 @@
 #define HTTPS_CAUSE_SIZE 160
 
 struct https_options {
-	const char *roots_pem; /* certificates that are trusted, as PEM; borrowed until close */
+	const char *roots_pem; /* certificates that are trusted, as PEM; kept until close */
 	size_t roots_size;
-	const char *connect_to; /* HOST:PORT that every https connection goes to instead; NULL: none */
-	size_t body_size_max;   /* of an answer: more is FAIL_ANSWER_TOO_LARGE */
+	const char
+		*connect_to; /* HOST:PORT that every https connection goes to instead; NULL: none */
+	size_t body_size_max; /* of an answer: more is FAIL_ANSWER_TOO_LARGE */
 };
 
 struct https_client {
-	void *handle;
-	void *connect_to;
-	void *roots; /* the CURLOPT_CAINFO_BLOB */
+	void *handle;     /* CURL */
+	void *connect_to; /* struct curl_slist; NULL: none */
 	size_t body_size_max;
 	struct secret_memory body;
 };
 
 struct https_request {
-	const char *url; /* https://..., or http:// to 169.254.169.254 or 127.0.0.1 */
+	const char *url;    /* https://..., or http:// to 169.254.169.254 or 127.0.0.1 */
 	const char *bearer; /* secret; only with https; NULL: none */
 	const char *body;   /* secret; JSON to POST; NULL: GET */
 	size_t body_size;
-	bool is_for_metadata; /* adds the header that IMDS asks for */
+	bool is_for_metadata;        /* adds the header that IMDS asks for */
 	uint64_t connect_timeout_ms; /* for name, connection and TLS together */
 	uint64_t timeout_ms;         /* for all */
 };
@@ -54,7 +55,7 @@ struct https_answer {
 	char network_info[HTTPS_HEADER_VALUE_SIZE]; /* x-ms-keyvault-network-info */
 	char authenticate[HTTPS_HEADER_VALUE_SIZE]; /* WWW-Authenticate */
 	int64_t date_s;                             /* Date; 0: none */
-	char cause[HTTPS_CAUSE_SIZE]; /* on failure: what libcurl says about it */
+	char cause[HTTPS_CAUSE_SIZE];               /* on failure: what libcurl says about it */
 	uint64_t duration_ms;
 };
 
@@ -62,16 +63,15 @@ struct https_answer {
 MUST_CHECK enum status https_open(struct https_client *client, const struct https_options *options);
 void https_close(struct https_client *client);
 
-/* OK when an answer came whole, whatever its HTTP status. `answer` is filled in as far as it came on
- * failure, too; its body then is empty.
- *   FAIL_VAULT_NAME, FAIL_VAULT_UNREACHABLE, FAIL_VAULT_TIMEOUT   no name, no connection, no answer
- *   FAIL_TLS_NAME, FAIL_TLS_AUTHORITY, FAIL_TLS_DATE, FAIL_TLS    no TLS that can be trusted
- *   FAIL_VAULT_REDIRECT   any 3xx
+/* OK when an answer came whole, whatever its HTTP status. `answer` is filled in as far as it came
+ * on failure, too; its body then is empty. FAIL_VAULT_NAME, FAIL_VAULT_UNREACHABLE,
+ * FAIL_VAULT_TIMEOUT   no name, no connection, no answer FAIL_TLS_NAME, FAIL_TLS_AUTHORITY,
+ * FAIL_TLS_DATE, FAIL_TLS    no TLS that can be trusted FAIL_VAULT_REDIRECT   any 3xx
  *   FAIL_ANSWER_TOO_LARGE, FAIL_ANSWER_CUT, FAIL_ANSWER_SYNTAX    (the last: it is not HTTP)
  *   FAIL_CONFIG           the roots are no certificates
  *   FAIL_OUT_OF_MEMORY, FAIL_SYSTEM */
 MUST_CHECK enum status https_exchange(struct https_client *client, struct https_answer *answer,
-                                      const struct https_request *request);
+				      const struct https_request *request);
 
 /* Overwrites the last answer's body. */
 void https_wipe_body(struct https_client *client);
