@@ -2,8 +2,8 @@
  * the supervisor's AGENT_REQUESTs. It never sees a volume key or a disk.
  *
  * Requests are worked on one attempt at a time, in turn: while one waits to be tried again, others
- * go on. A request is answered when it has succeeded, when its failure cannot pass by itself, or when
- * no further attempt fits into its deadline; then with the cause of the last attempt, and the
+ * go on. A request is answered when it has succeeded, when its failure cannot pass by itself, or
+ * when no further attempt fits into its deadline; then with the cause of the last attempt, and the
  * supervisor decides when to ask again.
  */
 #ifndef APP_VAULT_AGENT_H
@@ -13,22 +13,21 @@
 #include "io/https.h"
 
 struct vault_agent {
-	struct message_agent_configure configure;
 	struct https_client https;
+	uint64_t operation_deadline_ms;
 	struct secret_memory roots; /* the file's; not open for the built-in ones */
-	struct secret_memory state; /* tokens and requests: struct vault_agent_state */
+	struct secret_memory state; /* tokens and requests */
 };
 
-/* All that needs rights: checks `configure`, reads its ca_file, takes the memory and starts libcurl.
- * The built-in roots are PEM, borrowed until close. FAIL_CONFIG (after a log line that says which
- * part), FAIL_FILE, FAIL_FILE_TOO_LARGE, FAIL_OUT_OF_MEMORY. */
+/* All that needs rights: checks `configure`, reads its ca_file, takes the memory and starts
+ * libcurl. FAIL_CONFIG (after a log line that says which part), FAIL_FILE, FAIL_FILE_TOO_LARGE,
+ * FAIL_OUT_OF_MEMORY; vault_agent_close is right after those, too. */
 MUST_CHECK enum status vault_agent_prepare(struct vault_agent *agent,
-                                           const struct message_agent_configure *configure,
-                                           const char *builtin_roots, size_t builtin_roots_size);
+					   const struct message_agent_configure *configure);
 
 /* Serves until the supervisor closes its end of `fd`: then OK. FAIL_MESSAGE if the supervisor sends
- * what it must not. Needs, once locked down: sockets of AF_INET and AF_INET6, a thread of libcurl's,
- * and read access to what the resolver reads (/etc/resolv.conf, /etc/hosts). */
+ * what it must not. Needs, once locked down: sockets of AF_INET and AF_INET6, a thread of
+ * libcurl's, and read access to what the resolver reads (/etc/resolv.conf, /etc/hosts). */
 MUST_CHECK enum status vault_agent_serve(struct vault_agent *agent, int fd);
 
 void vault_agent_close(struct vault_agent *agent);
