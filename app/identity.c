@@ -46,7 +46,7 @@ bool identity_client_id_is_valid(const char *client_id)
 }
 
 void identity_token_url(char url[static IDENTITY_URL_SIZE], const char *endpoint,
-                        const char *client_id, const char *resource)
+			const char *client_id, const char *resource)
 {
 	static const char scheme[] = "https://";
 	int length;
@@ -55,9 +55,9 @@ void identity_token_url(char url[static IDENTITY_URL_SIZE], const char *endpoint
 	CHECK(client_id[0] == '\0' || identity_client_id_is_valid(client_id));
 	/* Of all that is in the table of resources, only this needs escapes. */
 	CHECK(strncmp(resource, scheme, strlen(scheme)) == 0);
-	length = snprintf(url, IDENTITY_URL_SIZE, "%s" TOKEN_PATH "https%%3A%%2F%%2F%s%s%s", endpoint,
-	                  resource + strlen(scheme), client_id[0] == '\0' ? "" : "&client_id=",
-	                  client_id);
+	length = snprintf(url, IDENTITY_URL_SIZE, "%s" TOKEN_PATH "https%%3A%%2F%%2F%s%s%s",
+			  endpoint, resource + strlen(scheme),
+			  client_id[0] == '\0' ? "" : "&client_id=", client_id);
 	CHECK(length > 0 && length < IDENTITY_URL_SIZE);
 }
 
@@ -73,7 +73,7 @@ static bool read_lifetime(const struct json_document *document, uint64_t *lifeti
 
 /* True also if there is no such member: then nothing contradicts. */
 static bool member_agrees(const struct json_document *document, const char *name,
-                          const char *expected)
+			  const char *expected)
 {
 	uint32_t node = json_member(document, JSON_ROOT, name);
 	char text[256];
@@ -101,7 +101,7 @@ static bool token_is_valid(const char *token)
 }
 
 enum status identity_read_grant(struct identity_grant *grant, const char *body, size_t body_size,
-                                const char *client_id, const char *resource)
+				const char *client_id, const char *resource)
 {
 	struct json_node nodes[NODES_MAX];
 	struct json_document document;
@@ -110,7 +110,7 @@ enum status identity_read_grant(struct identity_grant *grant, const char *body, 
 	    !json_is(&document, JSON_ROOT, JSON_OBJECT))
 		return FAIL_IMDS_ANSWER;
 	if (!json_string_copy(&document, json_member(&document, JSON_ROOT, "access_token"),
-	                      grant->token, sizeof(grant->token)) ||
+			      grant->token, sizeof(grant->token)) ||
 	    !token_is_valid(grant->token) || !read_lifetime(&document, &grant->lifetime_s))
 		return FAIL_IMDS_ANSWER;
 	if (!member_agrees(&document, "token_type", "Bearer") ||
@@ -145,14 +145,14 @@ static void read_bad_request(struct identity_refusal *refusal, const struct json
 	} else {
 		/* Young VMs have seen a 400 that went away; these codes are about the request. */
 		refusal->is_transient = strcmp(refusal->code, "bad_request_102") != 0 &&
-		                        strcmp(refusal->code, "invalid_resource") != 0 &&
-		                        strcmp(refusal->code, "unauthorized_client") != 0 &&
-		                        strcmp(refusal->code, "access_denied") != 0;
+					strcmp(refusal->code, "invalid_resource") != 0 &&
+					strcmp(refusal->code, "unauthorized_client") != 0 &&
+					strcmp(refusal->code, "access_denied") != 0;
 	}
 }
 
 void identity_read_refusal(struct identity_refusal *refusal, int http_status, const char *body,
-                           size_t body_size)
+			   size_t body_size)
 {
 	struct json_node nodes[NODES_MAX];
 	struct json_document document;

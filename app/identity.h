@@ -24,7 +24,7 @@ MUST_CHECK bool identity_client_id_is_valid(const char *client_id);
 /* The URL that asks `endpoint` for a token for `resource`; an empty client id leaves the choice to
  * IMDS, which works where the VM has only one identity. All three must be valid. */
 void identity_token_url(char url[static IDENTITY_URL_SIZE], const char *endpoint,
-                        const char *client_id, const char *resource);
+			const char *client_id, const char *resource);
 
 /* Lives in secret memory only. */
 struct identity_grant {
@@ -32,21 +32,22 @@ struct identity_grant {
 	uint64_t lifetime_s;             /* from when it was asked for; at least 1 */
 };
 
-/* Reads a 200 answer. FAIL_IMDS_ANSWER unless it is a bearer token that is usable for `resource` and,
- * where the answer says whose it is, belongs to `client_id`. `grant` may be half written then. */
+/* Reads a 200 answer. FAIL_IMDS_ANSWER unless it is a bearer token that is usable for `resource`
+ * and, where the answer says whose it is, belongs to `client_id`. `grant` may be half written then.
+ */
 MUST_CHECK enum status identity_read_grant(struct identity_grant *grant, const char *body,
-                                           size_t body_size, const char *client_id,
-                                           const char *resource);
+					   size_t body_size, const char *client_id,
+					   const char *resource);
 
 struct identity_refusal {
-	enum status status; /* never OK */
-	bool is_transient;  /* may pass by itself within one operation */
+	enum status status;         /* never OK */
+	bool is_transient;          /* may pass by itself within one operation */
 	char code[ERROR_CODE_SIZE]; /* OAuth's `error`, printable; may be empty */
 };
 
 /* Reads any answer that is not 200. */
 void identity_read_refusal(struct identity_refusal *refusal, int http_status, const char *body,
-                           size_t body_size);
+			   size_t body_size);
 
 /* The word for a failed exchange with IMDS; io/https speaks of vaults. */
 enum status identity_transport_status(enum status https_status);

@@ -15,26 +15,23 @@ struct cloud {
 	const char *resource;
 };
 
-#define CLOUD(suffix)                                                                              \
-	{                                                                                          \
-		suffix, SCHEME suffix                                                              \
+#define CLOUD(suffix)                 \
+	{                             \
+		suffix, SCHEME suffix \
 	}
 
 static const struct cloud clouds[] = {
-	CLOUD("vault.azure.net"),
-	CLOUD("vault.azure.cn"),
-	CLOUD("vault.usgovcloudapi.net"),
-	CLOUD("managedhsm.azure.net"),
-	CLOUD("managedhsm.azure.cn"),
-	CLOUD("managedhsm.usgovcloudapi.net"),
+	CLOUD("vault.azure.net"),         CLOUD("vault.azure.cn"),
+	CLOUD("vault.usgovcloudapi.net"), CLOUD("managedhsm.azure.net"),
+	CLOUD("managedhsm.azure.cn"),     CLOUD("managedhsm.usgovcloudapi.net"),
 };
 
 _Static_assert(VAULT_NAME_LENGTH_MAX + sizeof(".managedhsm.usgovcloudapi.net") <= KEY_URL_HOST_SIZE,
-               "every host must fit");
+	       "every host must fit");
 _Static_assert(sizeof(SCHEME "/keys//") + KEY_URL_HOST_SIZE + KEY_URL_NAME_SIZE +
-                               KEY_URL_VERSION_LENGTH <=
-                       KEY_URL_TEXT_SIZE,
-               "every key's URL must fit");
+			       KEY_URL_VERSION_LENGTH <=
+		       KEY_URL_TEXT_SIZE,
+	       "every key's URL must fit");
 
 /* Without the locale's opinions. */
 static bool is_letter_or_digit(char c)
@@ -146,8 +143,8 @@ bool key_url_has_version(const struct key_url *url)
 
 void key_url_format(char text[static KEY_URL_TEXT_SIZE], const struct key_url *url)
 {
-	int length = snprintf(text, KEY_URL_TEXT_SIZE, SCHEME "%s/keys/%s%s%s", url->host, url->name,
-	                      key_url_has_version(url) ? "/" : "", url->version);
+	int length = snprintf(text, KEY_URL_TEXT_SIZE, SCHEME "%s/keys/%s%s%s", url->host,
+			      url->name, key_url_has_version(url) ? "/" : "", url->version);
 
 	CHECK(length > 0 && length < KEY_URL_TEXT_SIZE);
 }

@@ -1,24 +1,24 @@
 /* The address of a customer's key: https://NAME.vault.azure.net/keys/KEY[/VERSION]. Pure.
  *
- * Only the six host suffixes of Azure's public, China and US government clouds are accepted, each with
- * a dot in front, because a bearer token goes to this host. The token's resource comes from the same
- * table, never from what a server says.
+ * Only the six host suffixes of Azure's public, China and US government clouds are accepted, each
+ * with a dot in front, because a bearer token goes to this host. The token's resource comes from
+ * the same table, never from what a server says.
  */
 #ifndef APP_KEY_URL_H
 #define APP_KEY_URL_H
 
 #include "platform/status.h"
 
-#define KEY_URL_HOST_SIZE 56     /* 24 + "." + the longest suffix + NUL */
-#define KEY_URL_NAME_SIZE 128    /* 127 + NUL */
+#define KEY_URL_HOST_SIZE 56  /* 24 + "." + the longest suffix + NUL */
+#define KEY_URL_NAME_SIZE 128 /* 127 + NUL */
 #define KEY_URL_VERSION_LENGTH 32
-#define KEY_URL_TEXT_SIZE 256    /* room for any of them written out, with NUL */
+#define KEY_URL_TEXT_SIZE 256 /* room for any of them written out, with NUL */
 
 struct key_url {
-	char host[KEY_URL_HOST_SIZE];             /* lower case, no port */
-	char name[KEY_URL_NAME_SIZE];             /* as it was written; names are case-insensitive */
+	char host[KEY_URL_HOST_SIZE]; /* lower case, no port */
+	char name[KEY_URL_NAME_SIZE]; /* as it was written; names are case-insensitive */
 	char version[KEY_URL_VERSION_LENGTH + 1]; /* lower case; empty: the newest version */
-	const char *resource;                     /* what a token for this host is asked for; static */
+	const char *resource; /* what a token for this host is asked for; static */
 };
 
 /* Reads `text`. Port 443 and letters of either case are accepted and normalised; user, query and

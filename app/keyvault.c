@@ -12,7 +12,7 @@
 #define VERSION_QUERY "?api-version=" KEYVAULT_API_VERSION
 
 static void write_url(char url[static KEYVAULT_URL_SIZE], const struct key_url *key,
-                      const char *operation)
+		      const char *operation)
 {
 	char base[KEY_URL_TEXT_SIZE];
 	int length;
@@ -53,7 +53,7 @@ static size_t write_body(char body[static KEYVAULT_BODY_SIZE], const char *value
 }
 
 size_t keyvault_wrap_body(char body[static KEYVAULT_BODY_SIZE],
-                          const uint8_t secret[static KEYVAULT_SECRET_SIZE])
+			  const uint8_t secret[static KEYVAULT_SECRET_SIZE])
 {
 	SECRET_SCOPE struct secret text = {0};
 
@@ -72,7 +72,8 @@ static bool normalise_wrapped(char target[static KEYVAULT_WRAPPED_SIZE], const c
 		return false;
 	if (size != 2048 / 8 && size != 3072 / 8 && size != 4096 / 8)
 		return false;
-	_Static_assert(BASE64_TEXT_SIZE(KEYVAULT_WRAPPED_BYTES_MAX) <= KEYVAULT_WRAPPED_SIZE, "must fit");
+	_Static_assert(BASE64_TEXT_SIZE(KEYVAULT_WRAPPED_BYTES_MAX) <= KEYVAULT_WRAPPED_SIZE,
+		       "must fit");
 	base64_encode(target, bytes, size, BASE64_URL);
 	return true;
 }
@@ -93,7 +94,7 @@ size_t keyvault_unwrap_body(char body[static KEYVAULT_BODY_SIZE], const char *wr
 }
 
 static enum status parse(struct json_document *document, struct json_node nodes[static NODES_MAX],
-                         const char *body, size_t body_size)
+			 const char *body, size_t body_size)
 {
 	if (!json_parse(document, nodes, NODES_MAX, body, body_size))
 		return FAIL_ANSWER_SYNTAX;
@@ -101,8 +102,8 @@ static enum status parse(struct json_document *document, struct json_node nodes[
 }
 
 /* Reads the kid at `node` and checks that it is what was asked for. */
-static enum status read_kid(struct key_url *used, const struct json_document *document, uint32_t node,
-                            const struct key_url *asked)
+static enum status read_kid(struct key_url *used, const struct json_document *document,
+			    uint32_t node, const struct key_url *asked)
 {
 	char text[KEY_URL_TEXT_SIZE];
 
@@ -111,13 +112,14 @@ static enum status read_kid(struct key_url *used, const struct json_document *do
 	if (!json_string_copy(document, node, text, sizeof(text)) ||
 	    key_url_parse(used, text) != OK || !key_url_has_version(used))
 		return FAIL_KEY_ID;
-	if (key_url_has_version(asked) ? !key_url_equal(used, asked) : !key_url_same_key(used, asked))
+	if (key_url_has_version(asked) ? !key_url_equal(used, asked)
+				       : !key_url_same_key(used, asked))
 		return FAIL_KEY_ID;
 	return OK;
 }
 
-static enum status read_type_and_size(struct keyvault_key *key, const struct json_document *document,
-                                      uint32_t object)
+static enum status read_type_and_size(struct keyvault_key *key,
+				      const struct json_document *document, uint32_t object)
 {
 	/* Azure's modulus has no zero in front, but some libraries put one there. */
 	uint8_t modulus[KEYVAULT_WRAPPED_BYTES_MAX + 1];
@@ -128,7 +130,8 @@ static enum status read_type_and_size(struct keyvault_key *key, const struct jso
 
 	if (!json_is(document, type, JSON_STRING))
 		return FAIL_ANSWER_SHAPE;
-	if (!json_string_equals(document, type, "RSA") && !json_string_equals(document, type, "RSA-HSM"))
+	if (!json_string_equals(document, type, "RSA") &&
+	    !json_string_equals(document, type, "RSA-HSM"))
 		return FAIL_KEY_TYPE;
 	if (!json_string_copy(document, json_member(document, object, "n"), text, sizeof(text)) ||
 	    !base64_decode(modulus, &size, sizeof(modulus), text, strlen(text), BASE64_URL))
@@ -188,8 +191,8 @@ static bool read_date(int64_t *seconds, const struct json_document *document, ui
 	return true;
 }
 
-enum status keyvault_read_key(struct keyvault_key *key, const struct key_url *asked, const char *body,
-                              size_t body_size)
+enum status keyvault_read_key(struct keyvault_key *key, const struct key_url *asked,
+			      const char *body, size_t body_size)
 {
 	struct json_node nodes[NODES_MAX];
 	struct json_document document;
@@ -200,12 +203,14 @@ enum status keyvault_read_key(struct keyvault_key *key, const struct key_url *as
 	TRY(parse(&document, nodes, body, body_size));
 	object = json_member(&document, JSON_ROOT, "key");
 	attributes = json_member(&document, JSON_ROOT, "attributes");
-	if (!json_is(&document, object, JSON_OBJECT) || !json_is(&document, attributes, JSON_OBJECT))
+	if (!json_is(&document, object, JSON_OBJECT) ||
+	    !json_is(&document, attributes, JSON_OBJECT))
 		return FAIL_ANSWER_SHAPE;
 	TRY(read_kid(&read.id, &document, json_member(&document, object, "kid"), asked));
 	TRY(read_type_and_size(&read, &document, object));
 	TRY(read_operations(&document, object));
-	if (!json_bool(&document, json_member(&document, attributes, "enabled"), &read.is_enabled) ||
+	if (!json_bool(&document, json_member(&document, attributes, "enabled"),
+		       &read.is_enabled) ||
 	    !read_date(&read.not_before_s, &document, json_member(&document, attributes, "nbf")) ||
 	    !read_date(&read.expires_s, &document, json_member(&document, attributes, "exp")))
 		return FAIL_ANSWER_SHAPE;
@@ -214,7 +219,8 @@ enum status keyvault_read_key(struct keyvault_key *key, const struct key_url *as
 	return OK;
 }
 
-enum status keyvault_may_wrap(bool is_enabled, int64_t not_before_s, int64_t expires_s, int64_t now_s)
+enum status keyvault_may_wrap(bool is_enabled, int64_t not_before_s, int64_t expires_s,
+			      int64_t now_s)
 {
 	if (!is_enabled)
 		return FAIL_KEY_DISABLED;
@@ -226,7 +232,7 @@ enum status keyvault_may_wrap(bool is_enabled, int64_t not_before_s, int64_t exp
 }
 
 enum status keyvault_read_wrapped(char wrapped[static KEYVAULT_WRAPPED_SIZE], struct key_url *used,
-                                  const struct key_url *asked, const char *body, size_t body_size)
+				  const struct key_url *asked, const char *body, size_t body_size)
 {
 	struct json_node nodes[NODES_MAX];
 	struct json_document document;
@@ -237,7 +243,7 @@ enum status keyvault_read_wrapped(char wrapped[static KEYVAULT_WRAPPED_SIZE], st
 	TRY(parse(&document, nodes, body, body_size));
 	TRY(read_kid(&kid, &document, json_member(&document, JSON_ROOT, "kid"), asked));
 	if (!json_string_copy(&document, json_member(&document, JSON_ROOT, "value"), value,
-	                      sizeof(value)) ||
+			      sizeof(value)) ||
 	    !normalise_wrapped(normal, value))
 		return FAIL_ANSWER_SHAPE;
 	memcpy(wrapped, normal, sizeof(normal));
@@ -246,7 +252,7 @@ enum status keyvault_read_wrapped(char wrapped[static KEYVAULT_WRAPPED_SIZE], st
 }
 
 enum status keyvault_read_secret(uint8_t secret[static KEYVAULT_SECRET_SIZE],
-                                 const struct key_url *asked, const char *body, size_t body_size)
+				 const struct key_url *asked, const char *body, size_t body_size)
 {
 	struct json_node nodes[NODES_MAX];
 	struct json_document document;
@@ -264,7 +270,7 @@ enum status keyvault_read_secret(uint8_t secret[static KEYVAULT_SECRET_SIZE],
 	if (!json_string_copy(&document, value, (char *)text.bytes, sizeof(text.bytes)))
 		return FAIL_WRAPPED_MISMATCH;
 	if (!base64_decode(bytes.bytes, &bytes.size, sizeof(bytes.bytes), (char *)text.bytes,
-	                   strlen((char *)text.bytes), BASE64_URL))
+			   strlen((char *)text.bytes), BASE64_URL))
 		return FAIL_ANSWER_SHAPE;
 	if (bytes.size != KEYVAULT_SECRET_SIZE)
 		return FAIL_WRAPPED_MISMATCH;
@@ -319,7 +325,7 @@ static enum status status_of_http(int http_status)
 
 /* "AKV10032: Invalid issuer. ..." gives AKV10032: for a 401 it is all that tells causes apart. */
 static void read_akv_code(char code[static ERROR_CODE_SIZE], const struct json_document *document,
-                          uint32_t error)
+			  uint32_t error)
 {
 	uint32_t message = json_member_any_case(document, error, "message");
 	struct json_span span = {0};
@@ -341,7 +347,7 @@ static void read_akv_code(char code[static ERROR_CODE_SIZE], const struct json_d
 }
 
 void keyvault_read_refusal(struct keyvault_refusal *refusal, int http_status, const char *body,
-                           size_t body_size)
+			   size_t body_size)
 {
 	struct json_node nodes[NODES_MAX];
 	struct json_document document;
@@ -366,7 +372,7 @@ void keyvault_read_refusal(struct keyvault_refusal *refusal, int http_status, co
 			memcpy(refusal->inner_code, code, sizeof(code));
 	}
 	refusal->is_transient = http_status == 408 || http_status == 409 || http_status == 429 ||
-	                        (http_status >= 500 && http_status <= 599);
+				(http_status >= 500 && http_status <= 599);
 }
 
 bool keyvault_transport_is_transient(enum status https_status)

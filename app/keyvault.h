@@ -1,6 +1,6 @@
 /* What is said to Azure Key Vault and Managed HSM, and what their answers mean. Pure: no socket, no
- * clock. Requests to wrap and answers to unwrap hold the slot secret: both live in secret memory, and
- * whatever these functions copy of them on the way is wiped.
+ * clock. Requests to wrap and answers to unwrap hold the slot secret: both live in secret memory,
+ * and whatever these functions copy of them on the way is wiped.
  */
 #ifndef APP_KEYVAULT_H
 #define APP_KEYVAULT_H
@@ -26,7 +26,7 @@ void keyvault_unwrap_url(char url[static KEYVAULT_URL_SIZE], const struct key_ur
 
 /* The body of a wrap request; returns its length. */
 size_t keyvault_wrap_body(char body[static KEYVAULT_BODY_SIZE],
-                          const uint8_t secret[static KEYVAULT_SECRET_SIZE]);
+			  const uint8_t secret[static KEYVAULT_SECRET_SIZE]);
 
 /* Whether `wrapped` is base64url of as many bytes as RSA-2048, 3072 or 4096 give. */
 MUST_CHECK bool keyvault_wrapped_is_valid(const char *wrapped);
@@ -49,29 +49,31 @@ struct keyvault_key {
  *   FAIL_KEY_OPERATIONS  wrapKey and unwrapKey are not both permitted
  *   FAIL_KEY_PURGEABLE   recoveryLevel is not one of the four with purge protection */
 MUST_CHECK enum status keyvault_read_key(struct keyvault_key *key, const struct key_url *asked,
-                                         const char *body, size_t body_size);
+					 const char *body, size_t body_size);
 
-/* Whether something new may be wrapped by a key with these attributes at `now_s`: FAIL_KEY_DISABLED,
- * FAIL_KEY_NOT_YET_VALID, FAIL_KEY_EXPIRED. What is wrapped already unwraps whatever the dates. */
+/* Whether something new may be wrapped by a key with these attributes at `now_s`:
+ * FAIL_KEY_DISABLED, FAIL_KEY_NOT_YET_VALID, FAIL_KEY_EXPIRED. What is wrapped already unwraps
+ * whatever the dates. */
 MUST_CHECK enum status keyvault_may_wrap(bool is_enabled, int64_t not_before_s, int64_t expires_s,
-                                         int64_t now_s);
+					 int64_t now_s);
 
 /* Reads a 200 answer to a wrap by `asked`. `used` names the version that was used, `wrapped` is
  * base64url without padding. FAIL_ANSWER_SYNTAX, FAIL_ANSWER_SHAPE, FAIL_KEY_ID as above. */
 MUST_CHECK enum status keyvault_read_wrapped(char wrapped[static KEYVAULT_WRAPPED_SIZE],
-                                             struct key_url *used, const struct key_url *asked,
-                                             const char *body, size_t body_size);
+					     struct key_url *used, const struct key_url *asked,
+					     const char *body, size_t body_size);
 
 /* Reads a 200 answer to an unwrap by `asked`. Also FAIL_WRAPPED_MISMATCH if what was unwrapped has
  * another size than a slot secret. */
 MUST_CHECK enum status keyvault_read_secret(uint8_t secret[static KEYVAULT_SECRET_SIZE],
-                                            const struct key_url *asked, const char *body,
-                                            size_t body_size);
+					    const struct key_url *asked, const char *body,
+					    size_t body_size);
 
 struct keyvault_refusal {
 	enum status status; /* never OK */
 	bool is_transient;  /* may pass by itself within one operation */
-	/* Printable, may be empty. The message of the vault is not kept: it can quote the request. */
+	/* Printable, may be empty. The message of the vault is not kept: it can quote the request.
+	 */
 	char code[ERROR_CODE_SIZE];       /* error.code */
 	char inner_code[ERROR_CODE_SIZE]; /* of the innererror that decided, or the outermost */
 	char akv_code[ERROR_CODE_SIZE];   /* "AKV10032", if the message begins with one */
@@ -79,9 +81,10 @@ struct keyvault_refusal {
 
 /* Reads any answer that is not 200. */
 void keyvault_read_refusal(struct keyvault_refusal *refusal, int http_status, const char *body,
-                           size_t body_size);
+			   size_t body_size);
 
-/* Whether a failed exchange (a status of https_exchange) may pass by itself within one operation. */
+/* Whether a failed exchange (a status of https_exchange) may pass by itself within one operation.
+ */
 MUST_CHECK bool keyvault_transport_is_transient(enum status https_status);
 
 #endif

@@ -5,7 +5,7 @@
 /* Blocks lie one behind the other, each with its head in front, and fill the memory: the first that
  * is free and large enough is taken, and no two free ones are neighbours. */
 struct head {
-	uint32_t size; /* of head and block, a multiple of UNIT */
+	uint32_t size;          /* of head and block, a multiple of UNIT */
 	uint32_t previous_size; /* of the block in front; 0: this is the first */
 	uint32_t state;
 	uint32_t unused;
