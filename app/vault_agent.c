@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "app/vault_attempt.h"
-#include "generated/ca_bundle.h"
 #include "generated/config.h"
 #include "platform/clock.h"
 #include "platform/entropy.h"
@@ -74,12 +73,10 @@ static enum status check_settings(const struct message_agent_configure *configur
 	return OK;
 }
 
-/* Gives the roots' PEM text, from the file if there is one. */
+/* Puts the file's roots in the place of the built-in ones, if there is one. */
 static enum status load_roots(struct vault_agent *agent, const char *ca_file, const char **roots,
 			      size_t *size)
 {
-	*roots = CA_BUNDLE_PEM;
-	*size = strlen(CA_BUNDLE_PEM);
 	if (ca_file[0] != '\0') {
 		TRY(secret_memory_open(&agent->roots, ROOTS_SIZE_MAX));
 		/* One byte is left for the line feed that the parser of PEM wants at the end. */
@@ -98,9 +95,12 @@ static enum status load_roots(struct vault_agent *agent, const char *ca_file, co
 }
 
 enum status vault_agent_prepare(struct vault_agent *agent,
-				const struct message_agent_configure *configure)
+				const struct message_agent_configure *configure,
+				const char *builtin_roots, size_t builtin_roots_size)
 {
 	struct https_options options = {
+		.roots_pem = builtin_roots,
+		.roots_size = builtin_roots_size,
 		.connect_to =
 			configure->vault_connect_to[0] == '\0' ? NULL : configure->vault_connect_to,
 		.body_size_max = (size_t)CONFIG_HTTP_BODY_KIB_MAX * 1024,

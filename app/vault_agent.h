@@ -20,16 +20,18 @@ struct vault_agent {
 };
 
 /* All that needs rights: checks `configure`, reads its ca_file, takes the memory and starts
- * libcurl. FAIL_CONFIG (after a log line that says which part), FAIL_FILE, FAIL_FILE_TOO_LARGE,
- * FAIL_OUT_OF_MEMORY; vault_agent_close is right after those, too. */
+ * libcurl. The built-in roots are PEM, kept until close; they may be empty. FAIL_CONFIG (after a
+ * log line that says which part), FAIL_FILE, FAIL_FILE_TOO_LARGE, FAIL_OUT_OF_MEMORY. */
 MUST_CHECK enum status vault_agent_prepare(struct vault_agent *agent,
-					   const struct message_agent_configure *configure);
+					   const struct message_agent_configure *configure,
+					   const char *builtin_roots, size_t builtin_roots_size);
 
 /* Serves until the supervisor closes its end of `fd`: then OK. FAIL_MESSAGE if the supervisor sends
  * what it must not. Needs, once locked down: sockets of AF_INET and AF_INET6, a thread of
  * libcurl's, and read access to what the resolver reads (/etc/resolv.conf, /etc/hosts). */
 MUST_CHECK enum status vault_agent_serve(struct vault_agent *agent, int fd);
 
+/* Right after any vault_agent_prepare, failed ones too. */
 void vault_agent_close(struct vault_agent *agent);
 
 #endif
