@@ -87,3 +87,13 @@ bool message_text_is_valid(const char *text, size_t size)
 	}
 	return false;
 }
+
+bool message_text_set(char *target, size_t size, const char *text)
+{
+	size_t length = strlen(text);
+
+	if (length >= size || !message_text_is_valid(text, length + 1))
+		return false;
+	memcpy(target, text, length + 1);
+	return true;
+}

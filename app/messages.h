@@ -159,6 +159,9 @@ MUST_CHECK enum status message_send(int fd, enum message_type type, uint32_t id,
 MUST_CHECK enum status message_receive(int fd, struct message_header *message,
                                        size_t message_size_max);
 
+/* Copies a text into a message's char array. False if it does not fit or is not printable ASCII. */
+MUST_CHECK bool message_text_set(char *target, size_t size, const char *text);
+
 /* True if the array holds a NUL and nothing but printable ASCII before it. */
 MUST_CHECK bool message_text_is_valid(const char *text, size_t size);
 
