@@ -3,13 +3,13 @@
 import time
 import uuid
 
-from . import bundles, faults, keys, keyvault, tls, tokens
+from . import access, bundles, faults, keys, tls, tokens
 from .store import SUFFIXES, Store, StoreError, find_key, find_vault, find_version, vault_host
 
 ROLES = {
 	"encryption-user": ["get", "wrapKey", "unwrapKey"],
 	"reader": ["get", "list"],
-	"officer": keyvault.ALL_PERMISSIONS,
+	"officer": access.ALL_PERMISSIONS,
 }
 NETWORKS = ("open", "firewall", "private-link")
 
@@ -36,13 +36,21 @@ class Admin:
 
 	# Identities --------------------------------------------------------------------------------
 
-	def identity_add(self, client_id, object_id=None, resource_id=None, system=False, token_lifetime=86400):
+	def identity_add(
+		self, client_id, object_id=None, resource_id=None, system=False, token_lifetime=86400
+	):
 		with self.store.state.change() as state:
 			state["identities"][client_id.lower()] = {
-				"client_id": client_id, "object_id": object_id or str(uuid.uuid4()),
-				"resource_id": resource_id or (f"/subscriptions/{state['subscription']}/resourcegroups/devvault/"
-					f"providers/Microsoft.ManagedIdentity/userAssignedIdentities/{client_id}"),
-				"system": system, "token_lifetime": token_lifetime}
+				"client_id": client_id,
+				"object_id": object_id or str(uuid.uuid4()),
+				"resource_id": resource_id
+				or (
+					f"/subscriptions/{state['subscription']}/resourcegroups/devvault/"
+					f"providers/Microsoft.ManagedIdentity/userAssignedIdentities/{client_id}"
+				),
+				"system": system,
+				"token_lifetime": token_lifetime,
+			}
 
 	def identity_remove(self, client_id):
 		with self.store.state.change() as state:
@@ -95,14 +103,18 @@ class Admin:
 			del state["vaults"][find_vault(state, vault)["host"]]
 
 	def vault_list(self):
-		return [{name: value for name, value in vault.items() if name != "keys"}
-			for vault in self.store.state.read()["vaults"].values()]
+		return [
+			{name: value for name, value in vault.items() if name != "keys"}
+			for vault in self.store.state.read()["vaults"].values()
+		]
 
 	def grant(self, vault, client_id, key=None, ops=None, role=None):
 		wanted = ops if ops else ROLES[role or "encryption-user"]
 		for name in wanted:
-			if name not in keyvault.ALL_PERMISSIONS:
-				raise StoreError(f"unknown permission {name}; there are {', '.join(keyvault.ALL_PERMISSIONS)}")
+			if name not in access.ALL_PERMISSIONS:
+				raise StoreError(
+					f"unknown permission {name}; there are {', '.join(access.ALL_PERMISSIONS)}"
+				)
 		with self.store.state.change() as state:
 			grants = find_vault(state, vault)["grants"].setdefault(client_id.lower(), {})
 			scope = key.lower() if key else "*"
@@ -116,8 +128,19 @@ class Admin:
 
 	# Keys --------------------------------------------------------------------------------------
 
-	def key_create(self, vault, key, kty="RSA", size=None, curve=None, ops=None, disabled=False, nbf=None,
-			exp=None, pem=None):
+	def key_create(
+		self,
+		vault,
+		key,
+		kty="RSA",
+		size=None,
+		curve=None,
+		ops=None,
+		disabled=False,
+		nbf=None,
+		exp=None,
+		pem=None,
+	):
 		"""Adds a version, to a new key or to one that exists. Returns its kid."""
 		if pem is not None:
 			with open(pem, "rb") as file:
@@ -152,22 +175,31 @@ class Admin:
 				record["attributes"]["updated"] = now
 
 	def key_enable(self, vault, key, version=None, all=False):
-		self._change_versions(vault, key, version, lambda v: v["attributes"].update(enabled=True), all)
+		self._change_versions(
+			vault, key, version, lambda v: v["attributes"].update(enabled=True), all
+		)
 
 	def key_disable(self, vault, key, version=None, all=False):
-		self._change_versions(vault, key, version, lambda v: v["attributes"].update(enabled=False), all)
+		self._change_versions(
+			vault, key, version, lambda v: v["attributes"].update(enabled=False), all
+		)
 
 	def key_expire(self, vault, key, version=None):
 		self.key_set(vault, key, version, exp="-1")
 
 	def key_set(self, vault, key, version=None, nbf=None, exp=None, ops=None):
 		"""nbf, exp: a moment, or "none" to take the limit away; None leaves it as it is."""
-		changes = {name: self._moment(text) for name, text in (("nbf", nbf), ("exp", exp)) if text is not None}
+		changes = {
+			name: self._moment(text)
+			for name, text in (("nbf", nbf), ("exp", exp))
+			if text is not None
+		}
 
 		def change(record):
 			record["attributes"].update(changes)
 			if ops is not None:
 				record["key_ops"] = ops
+
 		self._change_versions(vault, key, version, change)
 
 	def key_delete(self, vault, key):
@@ -196,8 +228,10 @@ class Admin:
 		self._change_versions(vault, key, version, lambda v: v.update(vanished=False))
 
 	def key_list(self, vault):
-		return [{"name": key["name"], "deleted": key["deleted"], "versions": len(key["versions"])}
-			for key in find_vault(self.store.state.read(), vault)["keys"].values()]
+		return [
+			{"name": key["name"], "deleted": key["deleted"], "versions": len(key["versions"])}
+			for key in find_vault(self.store.state.read(), vault)["keys"].values()
+		]
 
 	def key_versions(self, vault, key):
 		"""Oldest first."""
@@ -212,7 +246,10 @@ class Admin:
 
 	def _show(self, vault, key, version):
 		public = keys.public_members(keys.load(self.store.read_key(version["id"])))
-		return {**bundles.bundle(vault, key, version, public, "2025-07-01"), "vanished": version["vanished"]}
+		return {
+			**bundles.bundle(vault, key, version, public, "2025-07-01"),
+			"vanished": version["vanished"],
+		}
 
 	# Faults, certificates, time, log -----------------------------------------------------------
 
@@ -255,8 +292,11 @@ class Admin:
 
 	def log(self, **wanted):
 		"""The records whose members have the wanted values, oldest first."""
-		return [record for record in self.store.read_log()
-			if all(record.get(name) == value for name, value in wanted.items())]
+		return [
+			record
+			for record in self.store.read_log()
+			if all(record.get(name) == value for name, value in wanted.items())
+		]
 
 	def log_clear(self):
 		self.store.clear_log()
@@ -269,7 +309,9 @@ class Admin:
 			if len(records) >= count:
 				return records
 			if time.monotonic() > deadline:
-				raise TimeoutError(f"{len(records)} of {count} requests with {wanted} after {timeout} s")
+				raise TimeoutError(
+					f"{len(records)} of {count} requests with {wanted} after {timeout} s"
+				)
 			time.sleep(0.05)
 
 	# The oracle --------------------------------------------------------------------------------
@@ -290,10 +332,15 @@ class Admin:
 	def wrap(self, kid, data, alg="RSA-OAEP-256"):
 		return keys.encode_base64url(keys.wrap(self._private_key(kid), alg, data))
 
-	def forge_token(self, client_id, resource=f"https://{SUFFIXES[0]}", expires_in=3600, bad_signature=False):
+	def forge_token(
+		self, client_id, resource=f"https://{SUFFIXES[0]}", expires_in=3600, bad_signature=False
+	):
 		state = self.store.state.read()
 		identity = state["identities"].get(client_id.lower()) or {
-			"client_id": client_id, "object_id": str(uuid.uuid4()), "resource_id": ""}
+			"client_id": client_id,
+			"object_id": str(uuid.uuid4()),
+			"resource_id": "",
+		}
 		return tokens.make(state, identity, resource, self.store.now(), expires_in, bad_signature)
 
 	def hosts(self, address="127.0.0.1"):

@@ -7,11 +7,11 @@ import json
 @dataclasses.dataclass
 class Answer:
 	status: int
-	document: object = None          # sent as JSON, unless body says otherwise
+	document: object = None  # sent as JSON, unless body says otherwise
 	headers: list = dataclasses.field(default_factory=list)
 	body: bytes | None = None
 	content_type: str = "application/json; charset=utf-8"
-	code: str | None = None          # of an error, for the log
+	code: str | None = None  # of an error, for the log
 	inner: str | None = None
 
 	def encoded(self):

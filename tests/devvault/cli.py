@@ -18,7 +18,9 @@ def _names(text):
 def _parser():
 	state = argparse.ArgumentParser(add_help=False)
 	state.add_argument("--state", default=os.environ.get("DEVVAULT_STATE"), metavar="DIR")
-	top = argparse.ArgumentParser(prog="devvault", description="A double of IMDS and Key Vault. See README.md.")
+	top = argparse.ArgumentParser(
+		prog="devvault", description="A double of IMDS and Key Vault. See README.md."
+	)
 	commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 	def group(name):
@@ -33,17 +35,34 @@ def _parser():
 		return parser
 
 	text, number, switch = {}, {"type": int}, {"action": "store_true"}
-	names = {"type": _names, "metavar": "A,B"}
+	names, port = {"type": _names, "metavar": "A,B"}, {"type": int, "default": 0}
 	command(commands, "init")
-	command(commands, "serve", bind={"default": "127.0.0.1"}, imds_bind=text, imds_port={"type": int, "default": 0},
-		vault_port={"type": int, "default": 0}, ready_file=text, no_imds=switch, no_vault=switch,
-		tls_max={"choices": ["1.2", "1.3"]}, until_stdin_closes=switch)
+	command(
+		commands,
+		"serve",
+		bind={"default": "127.0.0.1"},
+		imds_bind=text,
+		imds_port=port,
+		vault_port=port,
+		ready_file=text,
+		no_imds=switch,
+		no_vault=switch,
+		tls_max={"choices": ["1.2", "1.3"]},
+		until_stdin_closes=switch,
+	)
 	_add_vault_commands(command, commands, group, text, number, names)
 	_add_key_commands(command, group("key"), text, number, switch, names)
 	_add_fault_commands(command, group("fault"), text, number, switch)
 	identity = group("identity")
-	command(identity, "add", "client_id", object_id=text, resource_id=text, system=switch,
-		token_lifetime={"type": int, "default": 86400})
+	command(
+		identity,
+		"add",
+		"client_id",
+		object_id=text,
+		resource_id=text,
+		system=switch,
+		token_lifetime={"type": int, "default": 86400},
+	)
 	command(identity, "remove", "client_id")
 	command(identity, "list")
 	command(commands, "certificate", host=text).add_argument("mode", choices=tls.MODES)
@@ -57,8 +76,14 @@ def _parser():
 	algorithm = {"default": "RSA-OAEP-256", "choices": keys.ALGORITHMS}
 	command(commands, "unwrap", kid=required, value=required, alg=algorithm, raw=switch)
 	command(commands, "wrap", kid=required, value=required, alg=algorithm)
-	command(commands, "forge-token", client_id=required, resource={"default": "https://vault.azure.net"},
-		expires_in={"type": int, "default": 3600}, bad_signature=switch)
+	command(
+		commands,
+		"forge-token",
+		client_id=required,
+		resource={"default": "https://vault.azure.net"},
+		expires_in={"type": int, "default": 3600},
+		bad_signature=switch,
+	)
 	command(commands, "hosts", address={"default": "127.0.0.1"})
 	return top
 
@@ -67,11 +92,27 @@ def _add_vault_commands(command, commands, group, text, number, names):
 	vault = group("vault")
 	level = {"choices": RECOVERY_LEVELS, "metavar": "LEVEL"}
 	access = {"choices": ["rbac", "policy"]}
-	command(vault, "create", "vault", recovery_level={**level, "default": "Recoverable"}, retention_days=number,
-		access={**access, "default": "rbac"})
-	command(vault, "set", "vault", recovery_level=level, retention_days=number, access=access,
-		network={"choices": NETWORKS}, throttle=number, retry_after=text,
-		disabled_wrap={"choices": ["allow", "refuse"]}, recovery_seconds=number)
+	command(
+		vault,
+		"create",
+		"vault",
+		recovery_level={**level, "default": "Recoverable"},
+		retention_days=number,
+		access={**access, "default": "rbac"},
+	)
+	command(
+		vault,
+		"set",
+		"vault",
+		recovery_level=level,
+		retention_days=number,
+		access=access,
+		network={"choices": NETWORKS},
+		throttle=number,
+		retry_after=text,
+		disabled_wrap={"choices": ["allow", "refuse"]},
+		recovery_seconds=number,
+	)
 	for verb in ("delete", "recover", "purge"):
 		command(vault, verb, "vault")
 	command(vault, "list")
@@ -80,9 +121,20 @@ def _add_vault_commands(command, commands, group, text, number, names):
 
 
 def _add_key_commands(command, key, text, number, switch, names):
-	command(key, "create", "vault", "key", kty={"default": "RSA", "choices": ["RSA", "RSA-HSM", "EC", "EC-HSM"]},
-		size={"type": int, "choices": keys.RSA_SIZES}, curve={"choices": keys.CURVES}, ops=names, disabled=switch,
-		nbf=text, exp=text, pem=text)
+	command(
+		key,
+		"create",
+		"vault",
+		"key",
+		kty={"default": "RSA", "choices": ["RSA", "RSA-HSM", "EC", "EC-HSM"]},
+		size={"type": int, "choices": keys.RSA_SIZES},
+		curve={"choices": keys.CURVES},
+		ops=names,
+		disabled=switch,
+		nbf=text,
+		exp=text,
+		pem=text,
+	)
 	for verb in ("rotate", "delete", "purge", "versions"):
 		command(key, verb, "vault", "key")
 	for verb in ("enable", "disable"):
@@ -98,11 +150,35 @@ def _add_key_commands(command, key, text, number, switch, names):
 
 def _add_fault_commands(command, fault, text, number, switch):
 	seconds, repeatable = {"type": float}, {"action": "append"}
-	command(fault, "add", match={"default": "*"}, host=text, key=text, server={"choices": ["imds", "vault"]},
-		times=number, after={"type": int, "default": 0}, status=number, code=text, inner=text, message=text,
-		retry_after=text, header=repeatable, redirect=text, delay=seconds, body={"choices": faults.BODIES},
-		size=number, raw_body=text, kid=text, value=text, set=repeatable, unset=repeatable,
-		token={"choices": faults.TOKENS}, close=switch, reset=switch, slow_drip=seconds)
+	command(
+		fault,
+		"add",
+		match={"default": "*"},
+		host=text,
+		key=text,
+		server={"choices": ["imds", "vault"]},
+		times=number,
+		after={"type": int, "default": 0},
+		status=number,
+		code=text,
+		inner=text,
+		message=text,
+		retry_after=text,
+		header=repeatable,
+		redirect=text,
+		delay=seconds,
+		body={"choices": faults.BODIES},
+		size=number,
+		raw_body=text,
+		kid=text,
+		value=text,
+		set=repeatable,
+		unset=repeatable,
+		token={"choices": faults.TOKENS},
+		close=switch,
+		reset=switch,
+		slow_drip=seconds,
+	)
 	command(fault, "list")
 	command(fault, "clear", id=number)
 

@@ -12,8 +12,27 @@ BODIES = ("garbage", "text", "html", "empty", "cut", "huge", "endless", "array",
 TOKENS = ("expired", "wrong-audience", "bad-signature", "garbage", "empty", "huge")
 
 # Everything a fault may say beside what it matches. Flags of the command line have the same names.
-EFFECTS = ("status", "code", "inner", "message", "retry_after", "header", "redirect", "delay", "body",
-	"size", "raw_body", "kid", "value", "set", "unset", "token", "close", "reset", "slow_drip")
+EFFECTS = (
+	"status",
+	"code",
+	"inner",
+	"message",
+	"retry_after",
+	"header",
+	"redirect",
+	"delay",
+	"body",
+	"size",
+	"raw_body",
+	"kid",
+	"value",
+	"set",
+	"unset",
+	"token",
+	"close",
+	"reset",
+	"slow_drip",
+)
 
 
 def add(store, match, host=None, key=None, server=None, times=None, after=0, **effects):
@@ -27,9 +46,16 @@ def add(store, match, host=None, key=None, server=None, times=None, after=0, **e
 		raise StoreError("unknown kind of body or token")
 	for assignment in effects.get("set", []):
 		_parse_assignment(assignment)
-	fault = {"match": match.lower(), "host": host and (vault_host(host) if "." not in host else host.lower()),
-		"key": key and key.lower(), "server": server, "after": after, "times": times, "used": 0,
-		"effects": effects}
+	fault = {
+		"match": match.lower(),
+		"host": host and (vault_host(host) if "." not in host else host.lower()),
+		"key": key and key.lower(),
+		"server": server,
+		"after": after,
+		"times": times,
+		"used": 0,
+		"effects": effects,
+	}
 	with store.faults.change() as document:
 		fault["id"] = document["next"]
 		document["next"] += 1
@@ -39,8 +65,11 @@ def add(store, match, host=None, key=None, server=None, times=None, after=0, **e
 
 def clear(store, fault_id=None):
 	with store.faults.change() as document:
-		document["faults"] = [fault for fault in document["faults"]
-			if fault_id is not None and fault["id"] != fault_id]
+		document["faults"] = [
+			fault
+			for fault in document["faults"]
+			if fault_id is not None and fault["id"] != fault_id
+		]
 
 
 def listed(store):
@@ -57,9 +86,11 @@ def _matches(fault, server, operation, host, key):
 	wanted = fault["match"]
 	if operation == "connect":
 		return wanted == "connect"
-	return (wanted in ("*", operation.lower())
+	return (
+		wanted in ("*", operation.lower())
 		or (wanted == "imds" and server == "imds")
-		or (wanted == "vault" and server == "vault"))
+		or (wanted == "vault" and server == "vault")
+	)
 
 
 def take(store, server, operation, host=None, key=None):
@@ -129,7 +160,7 @@ def _change_body(effects, answer):
 	elif kind == "text":
 		answer.body, answer.content_type = b"The service is unavailable.", "text/plain"
 	elif kind == "html":
-		answer.body = b"<!DOCTYPE html><html><body><h2>Our services aren't available</h2></body></html>"
+		answer.body = b"<!DOCTYPE html><html><body>The service is unavailable</body></html>"
 		answer.content_type = "text/html"
 	elif kind == "empty":
 		answer.body = b""

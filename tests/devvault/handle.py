@@ -12,7 +12,7 @@ _PYTHON = "/usr/bin/python3"
 
 
 class Devvault(Admin):
-	"""with Devvault(folder) as vault: … ends the server however the block ends, and a test that is
+	"""with Devvault(folder) as vault: … ends the server however the block ends. A test that is
 	killed takes the server with it (it watches its standard input)."""
 
 	def __init__(self, folder, **serve_options):
@@ -34,11 +34,21 @@ class Devvault(Admin):
 	imds_url = property(lambda self: self.ready["imds_url"])
 
 	def start(self, **serve_options):
-		"""imds_port, vault_port (None: leave that server out), bind, imds_bind, tls_max. Returns when both listen."""
+		"""imds_port, vault_port (None: leave that server out), bind, imds_bind, tls_max.
+
+		Returns when both listen."""
 		options = {"imds_port": 0, "vault_port": 0, **self._options, **serve_options}
 		ready_file = os.path.join(self.store.folder, f"ready.{os.getpid()}")
-		command = [_PYTHON, _EXECUTABLE, "serve", "--state", self.store.folder, "--ready-file", ready_file,
-			"--until-stdin-closes"]
+		command = [
+			_PYTHON,
+			_EXECUTABLE,
+			"serve",
+			"--state",
+			self.store.folder,
+			"--ready-file",
+			ready_file,
+			"--until-stdin-closes",
+		]
 		for name, value in options.items():
 			if value is None and name in ("imds_port", "vault_port"):
 				command.append(f"--no-{name.partition('_')[0]}")

@@ -57,8 +57,11 @@ def _select(state, query):
 		if not candidates:
 			return None, _error(400, "invalid_request", "Identity not found")
 		if len(candidates) > 1:
-			return None, _error(400, "invalid_request", "Multiple user assigned identities exist, please "
-				"specify the clientId / resourceId of the identity in the token request")
+			return None, _error(
+				400,
+				"invalid_request",
+				"Multiple user assigned identities exist: " "the request must select one",
+			)
 		return candidates[0], None
 	member = {"client_id": "client_id", "object_id": "object_id"}.get(selectors[0], "resource_id")
 	wanted = query[selectors[0]].lower()
@@ -73,19 +76,31 @@ def _token(store, request, query, fault):
 		return _error(400, "invalid_request", "The api-version is not supported")
 	resource = query.get("resource")
 	if not resource:
-		return _error(400, "invalid_resource", "AADSTS50001: The parameter named resource is missing")
+		return _error(
+			400, "invalid_resource", "AADSTS50001: The parameter named resource is missing"
+		)
 	state = store.state.read()
 	identity, error = _select(state, query)
 	if error:
 		return error
 	request.note["identity"] = identity["client_id"]
 	now, lifetime = store.now(), identity["token_lifetime"]
-	return Answer(200, {
-		"access_token": _bearer(state, identity, resource, now, fault and fault["effects"].get("token")),
-		"client_id": identity["client_id"], "refresh_token": "",
-		"expires_in": str(lifetime - 1), "expires_on": str(now + lifetime - 1),
-		"ext_expires_in": str(lifetime - 1), "not_before": str(now - 5), "resource": resource,
-		"token_type": "Bearer"})
+	return Answer(
+		200,
+		{
+			"access_token": _bearer(
+				state, identity, resource, now, fault and fault["effects"].get("token")
+			),
+			"client_id": identity["client_id"],
+			"refresh_token": "",
+			"expires_in": str(lifetime - 1),
+			"expires_on": str(now + lifetime - 1),
+			"ext_expires_in": str(lifetime - 1),
+			"not_before": str(now - 5),
+			"resource": resource,
+			"token_type": "Bearer",
+		},
+	)
 
 
 def _bearer(state, identity, resource, now, kind):
@@ -107,14 +122,19 @@ def _bearer(state, identity, resource, now, kind):
 
 def _instance(store, path, query):
 	compute = {
-		"azEnvironment": "AzurePublicCloud", "location": "devvault", "name": "devvault-vm",
-		"osType": "Linux", "provider": "Microsoft.Compute", "resourceGroupName": "devvault",
+		"azEnvironment": "AzurePublicCloud",
+		"location": "devvault",
+		"name": "devvault-vm",
+		"osType": "Linux",
+		"provider": "Microsoft.Compute",
+		"resourceGroupName": "devvault",
 		"subscriptionId": store.state.read()["subscription"],
 		"userData": base64.b64encode(store.state.read()["user_data"].encode()).decode(),
-		"vmId": "00000000-0000-4000-8000-000000000001", "vmSize": "Standard_L8s_v3",
+		"vmId": "00000000-0000-4000-8000-000000000001",
+		"vmSize": "Standard_L8s_v3",
 	}
 	document = {"compute": compute, "network": {"interface": []}}
-	for name in path[len(INSTANCE_PATH):].strip("/").split("/"):
+	for name in path[len(INSTANCE_PATH) :].strip("/").split("/"):
 		if name:
 			if not isinstance(document, dict) or name not in document:
 				return _error(404, "not_found", "There is nothing here")

@@ -52,8 +52,9 @@ def make(kty, size=None, curve=None):
 
 
 def to_pem(private):
-	return private.private_bytes(serialization.Encoding.PEM,
-		serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+	return private.private_bytes(
+		serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+	)
 
 
 def load(pem):
@@ -92,13 +93,22 @@ def _integer(value, size):
 
 def from_jwk(jwk):
 	"""A private key from the JSON Web Key of an import."""
+
 	def number(name):
 		return int.from_bytes(decode_base64url(jwk.get(name)), "big")
+
 	try:
 		if jwk.get("kty") in ("RSA", "RSA-HSM"):
 			public = rsa.RSAPublicNumbers(number("e"), number("n"))
-			return rsa.RSAPrivateNumbers(number("p"), number("q"), number("d"), number("dp"),
-				number("dq"), number("qi"), public).private_key()
+			return rsa.RSAPrivateNumbers(
+				number("p"),
+				number("q"),
+				number("d"),
+				number("dp"),
+				number("dq"),
+				number("qi"),
+				public,
+			).private_key()
 		if jwk.get("kty") in ("EC", "EC-HSM") and jwk.get("crv") in CURVES:
 			public = ec.EllipticCurvePublicNumbers(number("x"), number("y"), CURVES[jwk["crv"]]())
 			return ec.EllipticCurvePrivateNumbers(number("d"), public).private_key()

@@ -1,46 +1,22 @@
-"""Key Vault's data plane for keys: who may do what to which version, in Azure's words."""
+"""Key Vault's data plane for keys: every operation that byok and Microsoft's SDK use."""
 
 import json
 import re
 import threading
 import time
 
-from . import bundles, keys, tokens
+from . import access, bundles, keys
 from .answer import Answer, Refusal
-from .store import vault_suffix
 
-_VERSION = re.compile(r"^(7\.[0-6]|2016-10-01|2025-07-01|7\.6-preview\.[12]|202[56]-\d\d-01-preview)$")
 _NAME = re.compile(r"^[0-9A-Za-z-]{1,127}$")
 _CRYPTO = ("wrapkey", "unwrapkey", "encrypt", "decrypt")
 
-# Operation -> (access policy permission, RBAC data action).
-PERMISSIONS = {
-	"get": ("get", "keys/read"),
-	"list": ("list", "keys/read"),
-	"versions": ("list", "keys/read"),
-	"create": ("create", "keys/create/action"),
-	"import": ("import", "keys/import/action"),
-	"update": ("update", "keys/update/action"),
-	"delete": ("delete", "keys/delete"),
-	"backup": ("backup", "keys/backup/action"),
-	"restore": ("restore", "keys/restore/action"),
-	"rotate": ("rotate", "keys/rotate/action"),
-	"getrotationpolicy": ("getrotationpolicy", "keyrotationpolicies/read"),
-	"setrotationpolicy": ("setrotationpolicy", "keyrotationpolicies/write"),
-	"wrapkey": ("wrapKey", "keys/wrap/action"),
-	"unwrapkey": ("unwrapKey", "keys/unwrap/action"),
-	"encrypt": ("encrypt", "keys/encrypt/action"),
-	"decrypt": ("decrypt", "keys/decrypt/action"),
-	"listdeleted": ("list", "keys/read"),
-	"getdeleted": ("get", "keys/read"),
-	"recover": ("recover", "keys/recover/action"),
-	"purge": ("purge", "keys/purge/action"),
-}
-ALL_PERMISSIONS = sorted({permission for permission, _ in PERMISSIONS.values()})
-
 _AFTER_KEY = {
-	("POST", "create"): "create", ("POST", "rotate"): "rotate", ("POST", "backup"): "backup",
-	("GET", "versions"): "versions", ("GET", "rotationpolicy"): "getrotationpolicy",
+	("POST", "create"): "create",
+	("POST", "rotate"): "rotate",
+	("POST", "backup"): "backup",
+	("GET", "versions"): "versions",
+	("GET", "rotationpolicy"): "getrotationpolicy",
 	("PUT", "rotationpolicy"): "setrotationpolicy",
 	**{("POST", name): name for name in _CRYPTO},
 }
@@ -59,7 +35,11 @@ def route(method, path):
 		elif len(parts) == 1 and name.lower() == "restore" and method == "POST":
 			found = ("restore", None, None)
 		elif len(parts) == 1:
-			found = ({"GET": "get", "PUT": "import", "DELETE": "delete", "PATCH": "update"}.get(method), name, None)
+			found = (
+				{"GET": "get", "PUT": "import", "DELETE": "delete", "PATCH": "update"}.get(method),
+				name,
+				None,
+			)
 		elif len(parts) == 2 and (method, verb) in _AFTER_KEY:
 			found = (_AFTER_KEY[method, verb], name, None)
 		elif len(parts) == 2:
@@ -97,33 +77,20 @@ class KeyVault:
 		state, now = store.state.read(), store.now()
 		vault = state["vaults"].get(request.host)
 		if vault is None or vault["deleted"] is not None:
-			return Answer(404, body=b"<html><body>404 - Not Found</body></html>", content_type="text/html")
-		identity = self._authenticate(state, vault, request, now)
-		_check_version(request)
-		_check_network(vault, identity)
+			return Answer(
+				404, body=b"<html><body>404 - Not Found</body></html>", content_type="text/html"
+			)
+		identity = access.authenticate(state, vault, request, now)
+		access.check_api_version(request)
+		access.check_network(vault, identity)
 		if request.operation == "unknown":
 			raise Refusal(404, "ResourceNotFound", "No such resource.")
 		if request.key is not None and not _NAME.match(request.key):
 			raise Refusal(400, "BadParameter", "The key name is not valid.")
-		_check_permission(state, vault, identity, request)
-		method = getattr(self, f"_{request.operation}", None)
+		access.check_permission(vault, identity, request)
 		if request.operation in _CRYPTO:
 			return self._crypto(vault, request, now)
-		return method(vault, request, now)
-
-	def _authenticate(self, state, vault, request, now):
-		resource = f"https://{vault_suffix(vault['host'])}"
-		headers = request.headers.get_all("Authorization") or []
-		request.note["bearer"] = bool(headers)
-		verdict, claims, message = tokens.check(state, headers[0] if headers else None, resource, now)
-		request.note["auth"] = verdict
-		if claims:
-			request.note["identity"] = claims["appid"]
-		if verdict != "valid":
-			raise Refusal(401, "Unauthorized", message, headers=[("WWW-Authenticate",
-				f'Bearer authorization="https://{_login_host(vault["host"])}/{state["tenant"]}", '
-				f'resource="{resource}"')])
-		return claims
+		return getattr(self, f"_{request.operation}")(vault, request, now)
 
 	# Reading -----------------------------------------------------------------------------------
 
@@ -132,8 +99,11 @@ class KeyVault:
 		return Answer(200, self._bundle(vault, key, _version(key, request.version, vault), request))
 
 	def _list(self, vault, request, now):
-		items = [self._item(vault, key, _newest(key), request, versionless=True)
-			for key in vault["keys"].values() if key["deleted"] is None and _present_versions(key)]
+		items = [
+			self._item(vault, key, _newest(key), request, versionless=True)
+			for key in vault["keys"].values()
+			if key["deleted"] is None and _present_versions(key)
+		]
 		return _page(vault, request, "/keys", items)
 
 	def _versions(self, vault, request, now):
@@ -142,15 +112,20 @@ class KeyVault:
 		return _page(vault, request, f"/keys/{key['name']}/versions", items)
 
 	def _listdeleted(self, vault, request, now):
-		items = [{**self._item(vault, key, _newest(key), request, versionless=True),
-				**bundles.deletion_members(vault, key)}
-			for key in vault["keys"].values() if _is_recoverable(key, now)]
+		items = [
+			{
+				**self._item(vault, key, _newest(key), request, versionless=True),
+				**bundles.deletion_members(vault, key),
+			}
+			for key in vault["keys"].values()
+			if access.is_recoverable(key, now)
+		]
 		return _page(vault, request, "/deletedkeys", items)
 
 	def _getdeleted(self, vault, request, now):
 		key = vault["keys"].get(request.key.lower())
-		if key is None or not _is_recoverable(key, now):
-			raise Refusal(404, "KeyNotFound", f"Deleted Key not found: {request.key}")
+		if key is None or not access.is_recoverable(key, now):
+			raise access.deleted_key_not_found(request.key)
 		return Answer(200, self._deleted_bundle(vault, key, request))
 
 	def _getrotationpolicy(self, vault, request, now):
@@ -179,19 +154,25 @@ class KeyVault:
 		try:
 			pem = keys.to_pem(keys.from_jwk(jwk))
 		except keys.KeyUseError as error:
-			raise Refusal(400, "BadParameter", f"Property key has an invalid value: {error}") from error
+			raise Refusal(
+				400, "BadParameter", f"Property key has an invalid value: {error}"
+			) from error
 		operations = _operations(jwk, jwk["kty"])
-		return self._add_version(request, jwk["kty"], pem, _attributes(body), operations, body.get("tags"), now)
+		return self._add_version(
+			request, jwk["kty"], pem, _attributes(body), operations, body.get("tags"), now
+		)
 
 	def _add_version(self, request, kty, pem, attributes, operations, tags, now):
 		with self._store.state.change() as state:
 			vault = state["vaults"][request.host]
 			key = vault["keys"].get(request.key.lower())
 			if key is not None:
-				_check_not_deleted(key, now)
+				access.check_not_deleted(key, now)
 			if key is None or key["deleted"] is not None:
 				key = bundles.new_key(vault, request.key)
-			version = bundles.new_version(self._store, key, kty, pem, now, operations, attributes, tags)
+			version = bundles.new_version(
+				self._store, key, kty, pem, now, operations, attributes, tags
+			)
 		return Answer(200, self._bundle(vault, key, version, request))
 
 	def _rotate(self, vault, request, now):
@@ -200,8 +181,9 @@ class KeyVault:
 		_, size, curve = keys.kind_of(private)
 		pem = keys.make(newest["kty"], size, curve)
 		attributes = {"enabled": True}
-		return self._add_version(request, newest["kty"], pem, attributes, newest["key_ops"],
-			newest["tags"], now)
+		return self._add_version(
+			request, newest["kty"], pem, attributes, newest["key_ops"], newest["tags"], now
+		)
 
 	def _update(self, vault, request, now):
 		body = _json_body(request)
@@ -226,8 +208,12 @@ class KeyVault:
 			created = (key["rotation_policy"] or {}).get("attributes", {}).get("created", now)
 			key["rotation_policy"] = {
 				"lifetimeActions": body.get("lifetimeActions", []),
-				"attributes": {"expiryTime": body.get("attributes", {}).get("expiryTime"),
-					"created": created, "updated": now}}
+				"attributes": {
+					"expiryTime": body.get("attributes", {}).get("expiryTime"),
+					"created": created,
+					"updated": now,
+				},
+			}
 		return Answer(200, bundles.rotation_policy(vault, key))
 
 	def _delete(self, vault, request, now):
@@ -244,10 +230,10 @@ class KeyVault:
 		with self._store.state.change() as state:
 			vault = state["vaults"][request.host]
 			key = vault["keys"].get(request.key.lower())
-			if key is None or not _is_recoverable(key, now):
+			if key is None or not access.is_recoverable(key, now):
 				if key is not None and key["deleted"] is None:
-					_check_not_deleted(key, now)
-				raise Refusal(404, "KeyNotFound", f"Deleted Key not found: {request.key}")
+					access.check_not_deleted(key, now)
+				raise access.deleted_key_not_found(request.key)
 			key["deleted"] = None
 			key["recovering_until"] = now + vault["recovery_seconds"]
 		return Answer(200, self._bundle(vault, key, _newest(key), request))
@@ -256,18 +242,19 @@ class KeyVault:
 		with self._store.state.change() as state:
 			vault = state["vaults"][request.host]
 			key = vault["keys"].get(request.key.lower())
-			if key is None or not _is_recoverable(key, now):
-				raise Refusal(404, "KeyNotFound", f"Deleted Key not found: {request.key}")
+			if key is None or not access.is_recoverable(key, now):
+				raise access.deleted_key_not_found(request.key)
 			if "Purgeable" not in vault["recovery_level"]:
-				raise Refusal(403, "Forbidden", 'Operation "purge" is not allowed because purge protection '
-					"is enabled for this vault. Key Vault service will automatically purge it after the "
-					f"retention period has passed.\r\nVault: {vault['name']};location={vault['location']}")
+				raise Refusal(403, "Forbidden", "This vault is protected from purging.")
 			del vault["keys"][request.key.lower()]
 		return Answer(204)
 
 	def _backup(self, vault, request, now):
 		key = self._present_key(vault, request, now)
-		pems = {version["id"]: self._store.read_key(version["id"]).decode() for version in key["versions"]}
+		pems = {
+			version["id"]: self._store.read_key(version["id"]).decode()
+			for version in key["versions"]
+		}
 		blob = json.dumps({"devvault-backup": 1, "key": key, "pems": pems}).encode()
 		return Answer(200, {"value": keys.encode_base64url(blob)})
 
@@ -277,13 +264,17 @@ class KeyVault:
 			pems = backup["pems"]
 			restored = backup["key"]
 		except (keys.KeyUseError, ValueError, KeyError, TypeError) as error:
-			raise Refusal(400, "BadParameter", "Backup blob cannot be decrypted or is invalid") from error
+			raise Refusal(
+				400, "BadParameter", "Backup blob cannot be decrypted or is invalid"
+			) from error
 		with self._store.state.change() as state:
 			vault = state["vaults"][request.host]
 			present = vault["keys"].get(restored["name"].lower())
 			if present is not None:
-				_check_not_deleted(present, now)
-				raise Refusal(409, "Conflict", f"There was a conflict restoring the key {restored['name']}.")
+				access.check_not_deleted(present, now)
+				raise Refusal(
+					409, "Conflict", f"There was a conflict restoring the key {restored['name']}."
+				)
 			for version in restored["versions"]:
 				bundles.adopt_version(self._store, version, pems[version["id"]].encode())
 			vault["keys"][restored["name"].lower()] = restored
@@ -296,8 +287,7 @@ class KeyVault:
 		key = self._present_key(vault, request, now)
 		version = _version(key, request.version, vault)
 		request.note["version"] = version["version"]
-		permission, _ = PERMISSIONS[request.operation]
-		_check_usable(vault, version, request.operation, permission, now)
+		access.check_usable(vault, version, request.operation, now)
 		private = self._private_key(version)
 		self._throttle(vault, private)
 		try:
@@ -311,7 +301,9 @@ class KeyVault:
 				result = keys.unwrap(private, algorithm, data)
 		except keys.KeyUseError as error:
 			raise Refusal(400, "BadParameter", f"The parameter is incorrect: {error}.") from error
-		return Answer(200, {"kid": bundles.kid(vault, key, version), "value": keys.encode_base64url(result)})
+		return Answer(
+			200, {"kid": bundles.kid(vault, key, version), "value": keys.encode_base64url(result)}
+		)
 
 	def _private_key(self, version):
 		private = self._private_keys.get(version["id"])
@@ -325,12 +317,20 @@ class KeyVault:
 		weight = {3072: 4, 4096: 8}.get(getattr(private, "key_size", 2048), 1)
 		with self._mutex:
 			now = time.monotonic()
-			window = [(when, cost) for when, cost in self._windows.get(vault["host"], []) if when > now - 10]
+			window = [
+				(when, cost)
+				for when, cost in self._windows.get(vault["host"], [])
+				if when > now - 10
+			]
 			if sum(cost for _, cost in window) + weight > vault["throttle"]:
 				retry_after = vault["retry_after"]
-				raise Refusal(429, "Throttled", "Request was not processed because too many requests were "
+				raise Refusal(
+					429,
+					"Throttled",
+					"Request was not processed because too many requests were "
 					"received. Reason: VaultRequestTypeLimitReached",
-					headers=[] if retry_after is None else [("Retry-After", str(retry_after))])
+					headers=[] if retry_after is None else [("Retry-After", str(retry_after))],
+				)
 			self._windows[vault["host"]] = window + [(now, weight)]
 
 	# Shapes ------------------------------------------------------------------------------------
@@ -338,93 +338,31 @@ class KeyVault:
 	def _present_key(self, vault, request, now):
 		key = vault["keys"].get(request.key.lower())
 		if key is None or key["deleted"] is not None or not _present_versions(key):
-			raise _key_not_found(request.key)
+			raise access.key_not_found(request.key)
 		if request.operation == "get" and key["recovering_until"] > now:
-			raise _key_not_found(request.key)   # what Microsoft's clients wait on while a key comes back
-		_check_not_deleted(key, now)
+			raise access.key_not_found(
+				request.key
+			)  # what Microsoft's clients wait on while a key comes back
+		access.check_not_deleted(key, now)
 		return key
 
 	def _bundle(self, vault, key, version, request):
 		request.note["version"] = version["version"]
 		public = keys.public_members(self._private_key(version))
-		return bundles.bundle(vault, key, version, public, request.query.get("api-version", [""])[0])
+		return bundles.bundle(
+			vault, key, version, public, request.query.get("api-version", [""])[0]
+		)
 
 	def _item(self, vault, key, version, request, versionless=False):
-		return bundles.item(vault, key, version, versionless, request.query.get("api-version", [""])[0])
+		return bundles.item(
+			vault, key, version, versionless, request.query.get("api-version", [""])[0]
+		)
 
 	def _deleted_bundle(self, vault, key, request):
-		return {**self._bundle(vault, key, _newest(key), request), **bundles.deletion_members(vault, key)}
-
-
-def _login_host(host):
-	if host.endswith(".azure.cn"):
-		return "login.chinacloudapi.cn"
-	return "login.microsoftonline.us" if host.endswith(".usgovcloudapi.net") else "login.microsoftonline.com"
-
-
-def _check_version(request):
-	versions = request.query.get("api-version", [])
-	if len(versions) != 1 or not versions[0]:
-		raise Refusal(400, "BadParameter", "api-version must be specified")
-	if not _VERSION.match(versions[0]):
-		raise Refusal(400, "BadParameter", f"The specified version ({versions[0]}) is not recognized. "
-			"Consider using the latest supported version (2025-07-01).")
-
-
-def _caller(identity):
-	return f"appid={identity['appid']};oid={identity['oid']};iss={identity['iss']}"
-
-
-def _check_network(vault, identity):
-	where = f"Vault: {vault['name']};location={vault['location']}"
-	if vault["network"] == "firewall":
-		raise Refusal(403, "Forbidden", "Client address is not authorized and caller is not a trusted "
-			f"service.\r\nClient address: 203.0.113.7\r\nCaller: {_caller(identity)}\r\n{where}",
-			inner="ForbiddenByFirewall")
-	if vault["network"] == "private-link":
-		raise Refusal(403, "Forbidden", "Public network access is disabled and request is not from a "
-			"trusted service nor via an approved private link.\r\n"
-			f"Caller: {_caller(identity)}\r\n{where}", inner="ForbiddenByConnection")
-
-
-def _check_permission(state, vault, identity, request):
-	permission, action = PERMISSIONS[request.operation]
-	grants = vault["grants"].get(identity["appid"].lower(), {})
-	allowed = grants.get("*", []) + (grants.get(request.key.lower(), []) if request.key else [])
-	if permission in allowed:
-		return
-	where = f"{vault['name']};location={vault['location']}"
-	if vault["access"] == "policy":
-		raise Refusal(403, "Forbidden", f"The user, group or application '{_caller(identity)}' does not "
-			f"have keys {permission} permission on key vault '{where}'. For help resolving this issue, "
-			"please see the documentation.", inner="ForbiddenByPolicy")
-	raise Refusal(403, "Forbidden", "Caller is not authorized to perform action on resource.\r\n"
-		"If role assignments, deny assignments or role definitions were changed recently, please observe "
-		f"propagation time.\r\nCaller: {_caller(identity)}\r\n"
-		f"Action: 'Microsoft.KeyVault/vaults/{action}'\r\n"
-		f"Resource: '/subscriptions/{state['subscription']}/resourcegroups/devvault/providers/"
-		f"microsoft.keyvault/vaults/{vault['name']}/keys/{request.key}'\r\n"
-		"Assignment: (not found)\r\nDenyAssignmentId: null\r\n"
-		f"DecisionReason: 'DeniedWithNoValidRBAC' \r\nVault: {where}\r\n", inner="ForbiddenByRbac")
-
-
-def _key_not_found(name):
-	return Refusal(404, "KeyNotFound", f"A key with (name/id) {name} was not found in this key vault. If you "
-		"recently deleted this key you may be able to recover it using the correct recovery command.")
-
-
-def _check_not_deleted(key, now):
-	if _is_recoverable(key, now):
-		raise Refusal(409, "Conflict", f"Key {key['name']} is currently in a deleted but recoverable state, "
-			"and its name cannot be reused; in this state, the key can only be recovered or purged.",
-			inner="ObjectIsDeletedButRecoverable")
-	if key["recovering_until"] > now:
-		raise Refusal(409, "Conflict", f"Key {key['name']} is currently being recovered, retry later.",
-			inner="ObjectIsBeingRecovered")
-
-
-def _is_recoverable(key, now):
-	return key["deleted"] is not None and now < key["deleted"]["purge"]
+		return {
+			**self._bundle(vault, key, _newest(key), request),
+			**bundles.deletion_members(vault, key),
+		}
 
 
 def _present_versions(key):
@@ -441,26 +379,7 @@ def _version(key, wanted, vault):
 	for version in _present_versions(key):
 		if version["version"] == wanted:
 			return version
-	raise _key_not_found(f"{key['name']}/{wanted}")
-
-
-def _check_usable(vault, version, operation, permission, now):
-	attributes = version["attributes"]
-	opens = operation in ("unwrapkey", "decrypt")
-	if not attributes["enabled"] and (opens or vault["disabled_wrap"] == "refuse"):
-		raise Refusal(403, "Forbidden", f"Operation {permission} is not allowed on a disabled key.",
-			inner="KeyDisabled")
-	if permission not in version["key_ops"]:
-		raise Refusal(403, "Forbidden", f"Operation {permission} is not permitted on this key.",
-			inner="KeyOperationForbidden")
-	if opens:
-		return
-	if attributes.get("nbf") is not None and now < attributes["nbf"]:
-		raise Refusal(403, "Forbidden", f"Operation {permission} is not allowed on a key that is not yet "
-			"valid.", inner="KeyNotYetValid")
-	if attributes.get("exp") is not None and now >= attributes["exp"]:
-		raise Refusal(403, "Forbidden", f"Operation {permission} is not allowed on an expired key.",
-			inner="KeyExpired")
+	raise access.key_not_found(f"{key['name']}/{wanted}")
 
 
 def _json_body(request):
@@ -515,6 +434,8 @@ def _page(vault, request, path, items):
 	rest = start + size
 	link = None
 	if rest < len(items):
-		link = (f"https://{vault['host']}{path}?api-version={request.query['api-version'][0]}"
-			f"&$skiptoken={rest}&maxresults={size}")
+		link = (
+			f"https://{vault['host']}{path}?api-version={request.query['api-version'][0]}"
+			f"&$skiptoken={rest}&maxresults={size}"
+		)
 	return Answer(200, {"value": items[start:rest], "nextLink": link})

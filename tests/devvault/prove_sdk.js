@@ -1,5 +1,5 @@
-// Microsoft's own clients against the double. Started by `prove` inside a network namespace that holds
-// 169.254.169.254, with the vaults' names in its /etc/hosts: the clients run as they would on Azure.
+// Microsoft's own clients against the double. Started by `prove` inside a network namespace that
+// holds 169.254.169.254, with the vaults' names in its /etc/hosts: as they would run on Azure.
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -15,21 +15,25 @@ const RETRY = { retryOptions: { maxRetries: 2, retryDelayInMs: 10, maxRetryDelay
 const NO_RETRY = { retryOptions: { maxRetries: 0 } };
 const POLL = { intervalInMs: 20 };
 
-const devvault = (...words) => execFileSync(process.env.DEVVAULT, words, { encoding: "utf8" }).trim();
-const lines = (text) => text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+const devvault = (...words) =>
+	execFileSync(process.env.DEVVAULT, words, { encoding: "utf8" }).trim();
+const lines = (text) =>
+	text
+		.split("\n")
+		.filter(Boolean)
+		.map((line) => JSON.parse(line));
 const log = () => lines(devvault("log"));
 
 const credential = new ManagedIdentityCredential({ clientId: CLIENT });
 const clientOf = (host, options = RETRY) => new KeyClient(`https://${host}`, credential, options);
 const cryptographyOf = (kid, options = RETRY) => new CryptographyClient(kid, credential, options);
 
-const keep = clientOf("keep.vault.azure.net");     // purge protection
-const loose = clientOf("loose.vault.azure.net");   // soft delete only
+const keep = clientOf("keep.vault.azure.net"); // purge protection
+const loose = clientOf("loose.vault.azure.net"); // soft delete only
 
 async function all(pages) {
 	const found = [];
-	for await (const one of pages)
-		found.push(one);
+	for await (const one of pages) found.push(one);
 	return found;
 }
 
@@ -55,30 +59,50 @@ const tests = {
 		devvault("log", "--clear");
 		await clientOf("keep.vault.azure.net").getKey("disk");
 		const gets = log().filter((record) => record.operation === "get");
-		assert.deepEqual(gets.map((record) => [record.bearer, record.status]), [[false, 401], [true, 200]]);
+		assert.deepEqual(
+			gets.map((record) => [record.bearer, record.status]),
+			[
+				[false, 401],
+				[true, 200],
+			],
+		);
 	},
 	async "RSA keys of each size and EC keys are created"() {
 		for (const keySize of [2048, 3072, 4096]) {
 			const key = await keep.createRsaKey(`rsa-${keySize}`, { keySize });
 			assert.equal(key.keyType, "RSA");
 			assert.equal(key.key.n.length * 8, keySize);
-			assert.match(key.id, new RegExp(`^https://keep.vault.azure.net/keys/rsa-${keySize}/[0-9a-f]{32}$`));
+			assert.match(
+				key.id,
+				new RegExp(`^https://keep.vault.azure.net/keys/rsa-${keySize}/[0-9a-f]{32}$`),
+			);
 		}
 		const ec = await keep.createEcKey("ec", { curve: "P-384" });
 		assert.deepEqual([ec.keyType, ec.key.crv, ec.key.x.length], ["EC", "P-384", 48]);
 	},
 	async "a key's properties say what protects it"() {
 		const { properties } = await keep.getKey("disk");
-		assert.deepEqual([properties.recoveryLevel, properties.recoverableDays, properties.enabled],
-			["Recoverable", 90, true]);
+		assert.deepEqual(
+			[properties.recoveryLevel, properties.recoverableDays, properties.enabled],
+			["Recoverable", 90, true],
+		);
 		const custom = (await loose.getKey("disk")).properties;
-		assert.deepEqual([custom.recoveryLevel, custom.recoverableDays], ["CustomizedRecoverable+Purgeable", 7]);
+		assert.deepEqual(
+			[custom.recoveryLevel, custom.recoverableDays],
+			["CustomizedRecoverable+Purgeable", 7],
+		);
 		assert.ok(Math.abs(properties.createdOn - Date.now()) < 3600e3);
 	},
 	async "all seven recovery levels pass through the SDK"() {
-		for (const level of ["Purgeable", "Recoverable+Purgeable", "Recoverable",
-			"Recoverable+ProtectedSubscription", "CustomizedRecoverable+Purgeable", "CustomizedRecoverable",
-			"CustomizedRecoverable+ProtectedSubscription"]) {
+		for (const level of [
+			"Purgeable",
+			"Recoverable+Purgeable",
+			"Recoverable",
+			"Recoverable+ProtectedSubscription",
+			"CustomizedRecoverable+Purgeable",
+			"CustomizedRecoverable",
+			"CustomizedRecoverable+ProtectedSubscription",
+		]) {
 			devvault("vault", "set", "level", "--recovery-level", level);
 			const { properties } = await clientOf("level.vault.azure.net").getKey("disk");
 			assert.equal(properties.recoveryLevel, level);
@@ -89,19 +113,35 @@ const tests = {
 		const client = cryptographyOf(key.id);
 		devvault("log", "--clear");
 		const wrapped = await client.wrapKey("RSA-OAEP-256", SECRET);
-		assert.equal(log().filter((record) => record.operation === "wrapkey" && record.status === 200).length, 1);
+		assert.equal(
+			log().filter((record) => record.operation === "wrapkey" && record.status === 200)
+				.length,
+			1,
+		);
 		assert.equal(wrapped.keyID, key.id);
 		const opened = await client.unwrapKey("RSA-OAEP-256", wrapped.result);
 		assert.deepEqual(Buffer.from(opened.result), SECRET);
 		const value = Buffer.from(wrapped.result).toString("base64url");
-		assert.equal(devvault("unwrap", "--kid", key.id, "--value", value), SECRET.toString("base64url"));
+		assert.equal(
+			devvault("unwrap", "--kid", key.id, "--value", value),
+			SECRET.toString("base64url"),
+		);
 	},
 	async "what Node's OpenSSL wraps with n and e, the vault unwraps"() {
 		const key = await keep.getKey("rsa-3072");
-		const jwk = { kty: "RSA", n: Buffer.from(key.key.n).toString("base64url"),
-			e: Buffer.from(key.key.e).toString("base64url") };
-		const wrapped = crypto.publicEncrypt({ key: crypto.createPublicKey({ key: jwk, format: "jwk" }),
-			padding: crypto.constants.RSA_PKCS1_OAEP_PADDING, oaepHash: "sha256" }, SECRET);
+		const jwk = {
+			kty: "RSA",
+			n: Buffer.from(key.key.n).toString("base64url"),
+			e: Buffer.from(key.key.e).toString("base64url"),
+		};
+		const wrapped = crypto.publicEncrypt(
+			{
+				key: crypto.createPublicKey({ key: jwk, format: "jwk" }),
+				padding: crypto.constants.RSA_PKCS1_OAEP_PADDING,
+				oaepHash: "sha256",
+			},
+			SECRET,
+		);
 		const opened = await cryptographyOf(key.id).unwrapKey("RSA-OAEP-256", wrapped);
 		assert.deepEqual(Buffer.from(opened.result), SECRET);
 	},
@@ -109,13 +149,19 @@ const tests = {
 		const client = cryptographyOf((await keep.getKey("disk")).id);
 		for (const algorithm of ["RSA-OAEP", "RSA1_5"]) {
 			const wrapped = await client.wrapKey(algorithm, SECRET);
-			assert.deepEqual(Buffer.from((await client.unwrapKey(algorithm, wrapped.result)).result), SECRET);
+			assert.deepEqual(
+				Buffer.from((await client.unwrapKey(algorithm, wrapped.result)).result),
+				SECRET,
+			);
 		}
 	},
 	async "encrypt and decrypt work as wrap and unwrap do"() {
 		const client = cryptographyOf((await keep.getKey("disk")).id);
 		const sealed = await client.encrypt({ algorithm: "RSA-OAEP-256", plaintext: SECRET });
-		const opened = await client.decrypt({ algorithm: "RSA-OAEP-256", ciphertext: sealed.result });
+		const opened = await client.decrypt({
+			algorithm: "RSA-OAEP-256",
+			ciphertext: sealed.result,
+		});
 		assert.deepEqual(Buffer.from(opened.result), SECRET);
 	},
 	async "a rotated key has a new version, and the old one still unwraps"() {
@@ -124,33 +170,48 @@ const tests = {
 		const after = await keep.rotateKey("disk");
 		assert.notEqual(after.properties.version, before.properties.version);
 		assert.equal((await keep.getKey("disk")).id, after.id);
-		assert.equal((await keep.getKey("disk", { version: before.properties.version })).id, before.id);
+		assert.equal(
+			(await keep.getKey("disk", { version: before.properties.version })).id,
+			before.id,
+		);
 		const opened = await cryptographyOf(before.id).unwrapKey("RSA-OAEP-256", wrapped.result);
 		assert.deepEqual(Buffer.from(opened.result), SECRET);
-		assert.deepEqual(await refusalOf(cryptographyOf(after.id).unwrapKey("RSA-OAEP-256", wrapped.result)),
-			[400, "BadParameter", undefined]);
+		assert.deepEqual(
+			await refusalOf(cryptographyOf(after.id).unwrapKey("RSA-OAEP-256", wrapped.result)),
+			[400, "BadParameter", undefined],
+		);
 	},
 	async "versions are listed over several pages"() {
-		for (let i = 0; i < 4; i++)
-			await keep.createRsaKey("many");
-		const pages = await all(keep.listPropertiesOfKeyVersions("many").byPage({ maxPageSize: 3 }));
-		assert.deepEqual(pages.map((page) => page.length), [3, 1]);
+		for (let i = 0; i < 4; i++) await keep.createRsaKey("many");
+		const pages = await all(
+			keep.listPropertiesOfKeyVersions("many").byPage({ maxPageSize: 3 }),
+		);
+		assert.deepEqual(
+			pages.map((page) => page.length),
+			[3, 1],
+		);
 		assert.equal(new Set(pages.flat().map((item) => item.version)).size, 4);
 	},
 	async "keys are listed"() {
 		const names = (await all(keep.listPropertiesOfKeys())).map((item) => item.name);
-		for (const name of ["disk", "many", "ec"])
-			assert.ok(names.includes(name), name);
+		for (const name of ["disk", "many", "ec"]) assert.ok(names.includes(name), name);
 	},
 	async "tags, operations and dates are updated"() {
 		const key = await keep.createRsaKey("changing");
-		const expiresOn = new Date("2037-01-01T00:00:00Z");    // the SDK keeps seconds in 32 bits
-		const changed = await keep.updateKeyProperties("changing", key.properties.version,
-			{ tags: { disk: "0" }, expiresOn, keyOps: ["unwrapKey"] });
-		assert.deepEqual([changed.properties.tags, changed.properties.expiresOn, changed.keyOperations],
-			[{ disk: "0" }, expiresOn, ["unwrapKey"]]);
-		assert.deepEqual(await refusalOf(keep.updateKeyProperties("changing", "0".repeat(32), {})),
-			[404, "KeyNotFound", undefined]);
+		const expiresOn = new Date("2037-01-01T00:00:00Z"); // the SDK keeps seconds in 32 bits
+		const changed = await keep.updateKeyProperties("changing", key.properties.version, {
+			tags: { disk: "0" },
+			expiresOn,
+			keyOps: ["unwrapKey"],
+		});
+		assert.deepEqual(
+			[changed.properties.tags, changed.properties.expiresOn, changed.keyOperations],
+			[{ disk: "0" }, expiresOn, ["unwrapKey"]],
+		);
+		assert.deepEqual(
+			await refusalOf(keep.updateKeyProperties("changing", "0".repeat(32), {})),
+			[404, "KeyNotFound", undefined],
+		);
 	},
 	async "a disabled version is shown, wraps and does not unwrap"() {
 		const key = await keep.createRsaKey("off");
@@ -158,60 +219,105 @@ const tests = {
 		const wrapped = await client.wrapKey("RSA-OAEP-256", SECRET);
 		await keep.updateKeyProperties("off", key.properties.version, { enabled: false });
 		assert.equal((await keep.getKey("off")).properties.enabled, false);
-		assert.deepEqual(await refusalOf(client.unwrapKey("RSA-OAEP-256", wrapped.result)),
-			[403, "Forbidden", "KeyDisabled"]);
+		assert.deepEqual(await refusalOf(client.unwrapKey("RSA-OAEP-256", wrapped.result)), [
+			403,
+			"Forbidden",
+			"KeyDisabled",
+		]);
 		await client.wrapKey("RSA-OAEP-256", SECRET);
 		await keep.updateKeyProperties("off", key.properties.version, { enabled: true });
-		assert.deepEqual(Buffer.from((await client.unwrapKey("RSA-OAEP-256", wrapped.result)).result), SECRET);
+		assert.deepEqual(
+			Buffer.from((await client.unwrapKey("RSA-OAEP-256", wrapped.result)).result),
+			SECRET,
+		);
 	},
 	async "an expired key unwraps and does not wrap"() {
 		const key = await keep.createRsaKey("old");
 		const client = cryptographyOf(key.id);
 		const wrapped = await client.wrapKey("RSA-OAEP-256", SECRET);
 		devvault("key", "expire", "keep", "old");
-		assert.deepEqual(await refusalOf(client.wrapKey("RSA-OAEP-256", SECRET)), [403, "Forbidden", "KeyExpired"]);
-		assert.deepEqual(Buffer.from((await client.unwrapKey("RSA-OAEP-256", wrapped.result)).result), SECRET);
+		assert.deepEqual(await refusalOf(client.wrapKey("RSA-OAEP-256", SECRET)), [
+			403,
+			"Forbidden",
+			"KeyExpired",
+		]);
+		assert.deepEqual(
+			Buffer.from((await client.unwrapKey("RSA-OAEP-256", wrapped.result)).result),
+			SECRET,
+		);
 	},
 	async "the SDK sees that a sign-only and an EC key do not unwrap"() {
 		const key = await keep.createRsaKey("sign-only", { keyOps: ["sign", "verify"] });
 		const ec = await keep.getKey("ec");
 		for (const kid of [key.id, ec.id])
-			await assert.rejects(cryptographyOf(kid).unwrapKey("RSA-OAEP-256", SECRET), /unwrapKey/);
+			await assert.rejects(
+				cryptographyOf(kid).unwrapKey("RSA-OAEP-256", SECRET),
+				/unwrapKey/,
+			);
 	},
 	async "a deleted key is not found, keeps its name, and is recovered whole"() {
 		const key = await keep.createRsaKey("gone");
 		const wrapped = await cryptographyOf(key.id).wrapKey("RSA-OAEP-256", SECRET);
 		const deleted = await (await keep.beginDeleteKey("gone", POLL)).pollUntilDone();
-		assert.equal(deleted.properties.recoveryId, "https://keep.vault.azure.net/deletedkeys/gone");
-		assert.equal(deleted.properties.scheduledPurgeDate - deleted.properties.deletedOn, 90 * 86400e3);
+		assert.equal(
+			deleted.properties.recoveryId,
+			"https://keep.vault.azure.net/deletedkeys/gone",
+		);
+		assert.equal(
+			deleted.properties.scheduledPurgeDate - deleted.properties.deletedOn,
+			90 * 86400e3,
+		);
 		assert.deepEqual(await refusalOf(keep.getKey("gone")), [404, "KeyNotFound", undefined]);
-		assert.deepEqual(await refusalOf(cryptographyOf(key.id).unwrapKey("RSA-OAEP-256", wrapped.result)),
-			[404, "KeyNotFound", undefined]);
-		assert.deepEqual(await refusalOf(keep.createRsaKey("gone")),
-			[409, "Conflict", "ObjectIsDeletedButRecoverable"]);
-		assert.deepEqual((await all(keep.listDeletedKeys())).map((item) => item.name), ["gone"]);
+		assert.deepEqual(
+			await refusalOf(cryptographyOf(key.id).unwrapKey("RSA-OAEP-256", wrapped.result)),
+			[404, "KeyNotFound", undefined],
+		);
+		assert.deepEqual(await refusalOf(keep.createRsaKey("gone")), [
+			409,
+			"Conflict",
+			"ObjectIsDeletedButRecoverable",
+		]);
+		assert.deepEqual(
+			(await all(keep.listDeletedKeys())).map((item) => item.name),
+			["gone"],
+		);
 		assert.equal((await keep.getDeletedKey("gone")).id, key.id);
 		await (await keep.beginRecoverDeletedKey("gone", POLL)).pollUntilDone();
-		assert.deepEqual(Buffer.from((await cryptographyOf(key.id).unwrapKey("RSA-OAEP-256", wrapped.result)).result),
-			SECRET);
+		assert.deepEqual(
+			Buffer.from(
+				(await cryptographyOf(key.id).unwrapKey("RSA-OAEP-256", wrapped.result)).result,
+			),
+			SECRET,
+		);
 	},
 	async "recovery takes its time, and the SDK waits for it"() {
 		await keep.createRsaKey("slowly");
 		await (await keep.beginDeleteKey("slowly", POLL)).pollUntilDone();
 		devvault("vault", "set", "keep", "--recovery-seconds", "2");
 		const poller = await keep.beginRecoverDeletedKey("slowly", POLL);
-		assert.deepEqual(await refusalOf(keep.createRsaKey("slowly")), [409, "Conflict", "ObjectIsBeingRecovered"]);
+		assert.deepEqual(await refusalOf(keep.createRsaKey("slowly")), [
+			409,
+			"Conflict",
+			"ObjectIsBeingRecovered",
+		]);
 		assert.equal((await poller.pollUntilDone()).name, "slowly");
 		devvault("vault", "set", "keep", "--recovery-seconds", "0");
 	},
 	async "purge protection holds, and without it a purge is final"() {
 		await keep.createRsaKey("held");
 		await (await keep.beginDeleteKey("held", POLL)).pollUntilDone();
-		assert.deepEqual((await refusalOf(keep.purgeDeletedKey("held"))).slice(0, 2), [403, "Forbidden"]);
+		assert.deepEqual((await refusalOf(keep.purgeDeletedKey("held"))).slice(0, 2), [
+			403,
+			"Forbidden",
+		]);
 		await loose.createRsaKey("loose");
 		await (await loose.beginDeleteKey("loose", POLL)).pollUntilDone();
 		await loose.purgeDeletedKey("loose");
-		assert.deepEqual(await refusalOf(loose.getDeletedKey("loose")), [404, "KeyNotFound", undefined]);
+		assert.deepEqual(await refusalOf(loose.getDeletedKey("loose")), [
+			404,
+			"KeyNotFound",
+			undefined,
+		]);
 		assert.equal((await loose.createRsaKey("loose")).name, "loose");
 	},
 	async "a backup restored into another vault unwraps there"() {
@@ -220,9 +326,16 @@ const tests = {
 		const restored = await loose.restoreKeyBackup(await keep.backupKey("many"));
 		assert.equal(restored.id, key.id.replace("keep.", "loose."));
 		assert.deepEqual(
-			Buffer.from((await cryptographyOf(restored.id).unwrapKey("RSA-OAEP-256", wrapped.result)).result), SECRET);
-		assert.deepEqual((await refusalOf(loose.restoreKeyBackup(await keep.backupKey("many")))).slice(0, 2),
-			[409, "Conflict"]);
+			Buffer.from(
+				(await cryptographyOf(restored.id).unwrapKey("RSA-OAEP-256", wrapped.result))
+					.result,
+			),
+			SECRET,
+		);
+		assert.deepEqual(
+			(await refusalOf(loose.restoreKeyBackup(await keep.backupKey("many")))).slice(0, 2),
+			[409, "Conflict"],
+		);
 	},
 	async "an imported key is the key that was imported"() {
 		const pair = crypto.generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -232,14 +345,21 @@ const tests = {
 			material[name] = Buffer.from(jwk[name], "base64url");
 		const key = await keep.importKey("brought", material);
 		const wrapped = await cryptographyOf(key.id).wrapKey("RSA-OAEP-256", SECRET);
-		assert.deepEqual(crypto.privateDecrypt({ key: pair.privateKey, oaepHash: "sha256" }, wrapped.result), SECRET);
+		assert.deepEqual(
+			crypto.privateDecrypt({ key: pair.privateKey, oaepHash: "sha256" }, wrapped.result),
+			SECRET,
+		);
 	},
 	async "a rotation policy is kept"() {
-		await keep.updateKeyRotationPolicy("disk", { expiresIn: "P90D",
-			lifetimeActions: [{ action: "Rotate", timeAfterCreate: "P30D" }] });
+		await keep.updateKeyRotationPolicy("disk", {
+			expiresIn: "P90D",
+			lifetimeActions: [{ action: "Rotate", timeAfterCreate: "P30D" }],
+		});
 		const policy = await keep.getKeyRotationPolicy("disk");
-		assert.deepEqual([policy.expiresIn, policy.lifetimeActions],
-			["P90D", [{ action: "Rotate", timeAfterCreate: "P30D", timeBeforeExpiry: undefined }]]);
+		assert.deepEqual(
+			[policy.expiresIn, policy.lifetimeActions],
+			["P90D", [{ action: "Rotate", timeAfterCreate: "P30D", timeBeforeExpiry: undefined }]],
+		);
 	},
 	async "each kind of lost access has its own inner code"() {
 		const host = "shut.vault.azure.net";
@@ -257,54 +377,97 @@ const tests = {
 	async "a grant of unwrapKey alone unwraps and does nothing else"() {
 		const kid = devvault("key", "create", "narrow", "disk");
 		devvault("grant", "narrow", CLIENT, "--key", "disk", "--ops", "unwrapKey");
-		const wrapped = Buffer.from(devvault("wrap", "--kid", kid, "--value", SECRET.toString("base64url")), "base64url");
+		const wrapped = Buffer.from(
+			devvault("wrap", "--kid", kid, "--value", SECRET.toString("base64url")),
+			"base64url",
+		);
 		const opened = await cryptographyOf(kid).unwrapKey("RSA-OAEP-256", wrapped);
 		assert.deepEqual(Buffer.from(opened.result), SECRET);
-		assert.deepEqual(await refusalOf(cryptographyOf(kid).wrapKey("RSA-OAEP-256", SECRET)),
-			[403, "Forbidden", "ForbiddenByRbac"]);
+		assert.deepEqual(await refusalOf(cryptographyOf(kid).wrapKey("RSA-OAEP-256", SECRET)), [
+			403,
+			"Forbidden",
+			"ForbiddenByRbac",
+		]);
 	},
 	async "a throttled and a failing vault are tried again by the SDK"() {
-		for (const words of [["--status", "429", "--code", "Throttled", "--retry-after", "1"],
-			["--status", "503", "--code", "ServiceUnavailable"]]) {
+		for (const words of [
+			["--status", "429", "--code", "Throttled", "--retry-after", "1"],
+			["--status", "503", "--code", "ServiceUnavailable"],
+		]) {
 			devvault("log", "--clear");
 			devvault("fault", "add", "--match", "get", "--times", "1", "--after", "1", ...words);
 			assert.equal((await clientOf("keep.vault.azure.net").getKey("disk")).name, "disk");
-			assert.deepEqual(log().filter((record) => record.operation === "get").map((record) => record.status),
-				[401, Number(words[1]), 200]);
+			assert.deepEqual(
+				log()
+					.filter((record) => record.operation === "get")
+					.map((record) => record.status),
+				[401, Number(words[1]), 200],
+			);
 			devvault("fault", "clear");
 		}
 	},
 	async "a refusal by script reaches the caller as it was written"() {
-		devvault("fault", "add", "--match", "unwrapkey", "--times", "2", "--status", "403", "--code", "Forbidden",
-			"--inner", "KeyDisabled");
+		devvault(
+			"fault",
+			"add",
+			"--match",
+			"unwrapkey",
+			"--times",
+			"2",
+			"--status",
+			"403",
+			"--code",
+			"Forbidden",
+			"--inner",
+			"KeyDisabled",
+		);
 		const kid = (await keep.getKey("disk")).id;
-		assert.deepEqual(await refusalOf(cryptographyOf(kid).unwrapKey("RSA-OAEP-256", SECRET)),
-			[403, "Forbidden", "KeyDisabled"]);
+		assert.deepEqual(await refusalOf(cryptographyOf(kid).unwrapKey("RSA-OAEP-256", SECRET)), [
+			403,
+			"Forbidden",
+			"KeyDisabled",
+		]);
 		devvault("fault", "clear");
 	},
 	async "an expired token and one for another service are refused"() {
 		for (const kind of ["expired", "wrong-audience", "bad-signature"]) {
 			devvault("fault", "add", "--match", "token", "--token", kind, "--times", "1");
 			const fresh = new ManagedIdentityCredential({ clientId: CLIENT, ...NO_RETRY });
-			// MSAL keeps tokens for the whole process, by client and resource: ask for one it has not seen.
+			// MSAL keeps tokens by client and resource: ask for one it has not seen.
 			const { token } = await fresh.getToken(`https://${kind}.invalid/.default`);
 			assert.ok(token);
-			const client = new KeyClient("https://keep.vault.azure.net",
-				{ getToken: async () => ({ token, expiresOnTimestamp: Date.now() + 3600e3 }) }, NO_RETRY);
-			assert.deepEqual((await refusalOf(client.getKey("disk"))).slice(0, 2), [401, "Unauthorized"]);
+			const client = new KeyClient(
+				"https://keep.vault.azure.net",
+				{ getToken: async () => ({ token, expiresOnTimestamp: Date.now() + 3600e3 }) },
+				NO_RETRY,
+			);
+			assert.deepEqual((await refusalOf(client.getKey("disk"))).slice(0, 2), [
+				401,
+				"Unauthorized",
+			]);
 			devvault("fault", "clear");
 		}
 	},
 	async "an identity that is not assigned, and none named among several, get no token"() {
 		const strange = new ManagedIdentityCredential({ clientId: STRANGE_CLIENT, ...NO_RETRY });
-		await assert.rejects(strange.getToken("https://vault.azure.net/.default"), /Identity not found/);
+		await assert.rejects(
+			strange.getToken("https://vault.azure.net/.default"),
+			/Identity not found/,
+		);
 		devvault("identity", "add", "22222222-2222-3333-4444-555555555555");
 		const unnamed = new ManagedIdentityCredential(NO_RETRY);
-		await assert.rejects(unnamed.getToken("https://vault.azure.net/.default"), /Multiple user assigned/);
+		await assert.rejects(
+			unnamed.getToken("https://vault.azure.net/.default"),
+			/Multiple user assigned/,
+		);
 		devvault("identity", "remove", "22222222-2222-3333-4444-555555555555");
 	},
 	async "the vaults of the other clouds ask for tokens of their own"() {
-		for (const host of ["far.vault.azure.cn", "far.vault.usgovcloudapi.net", "far.managedhsm.azure.net"]) {
+		for (const host of [
+			"far.vault.azure.cn",
+			"far.vault.usgovcloudapi.net",
+			"far.managedhsm.azure.net",
+		]) {
 			devvault("log", "--clear");
 			assert.equal((await clientOf(host).getKey("disk")).name, "disk");
 			const asked = log().find((record) => record.operation === "token");
@@ -312,14 +475,20 @@ const tests = {
 		}
 	},
 	async "each wrong certificate is refused, and no token is sent"() {
-		const codes = { "wrong-name": "ERR_TLS_CERT_ALTNAME_INVALID", "wrong-ca": "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
-			"self-signed": "DEPTH_ZERO_SELF_SIGNED_CERT", "expired": "CERT_HAS_EXPIRED",
-			"not-yet-valid": "CERT_NOT_YET_VALID" };
+		const codes = {
+			"wrong-name": "ERR_TLS_CERT_ALTNAME_INVALID",
+			"wrong-ca": "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+			"self-signed": "DEPTH_ZERO_SELF_SIGNED_CERT",
+			expired: "CERT_HAS_EXPIRED",
+			"not-yet-valid": "CERT_NOT_YET_VALID",
+		};
 		devvault("log", "--clear");
 		for (const [mode, code] of Object.entries(codes)) {
-			const host = `${mode}.vault.azure.net`;    // a host of its own: connections are kept and resumed
+			const host = `${mode}.vault.azure.net`; // its own: connections are kept and resumed
 			devvault("certificate", mode, "--host", host);
-			const error = await clientOf(host, NO_RETRY).getKey("disk").catch((reason) => reason);
+			const error = await clientOf(host, NO_RETRY)
+				.getKey("disk")
+				.catch((reason) => reason);
 			assert.match(String(error.code), new RegExp(`^${code}$`), mode);
 			assert.equal(log().filter((record) => record.host === host).length, 0);
 			devvault("certificate", "ok", "--host", host);

@@ -42,7 +42,7 @@ class Request:
 	operation: str
 	key: str | None
 	version: str | None
-	note: dict         # what the log will say
+	note: dict  # what the log will say
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -79,22 +79,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 		self.number = next(_connection_numbers)
 		self.sni = None
 		self.resets = False
+		self._meet_connect_fault()
 		if self.server.contexts is not None:
 			self._start_tls()
 		super().setup()
 
 	def _start_tls(self):
-		self._meet_connect_fault()
 		plain = self.request
 		plain.settimeout(_HANDSHAKE_SECONDS)
-		secure = self.server.contexts.default.wrap_socket(plain, server_side=True,
-			do_handshake_on_connect=False)
+		secure = self.server.contexts.default.wrap_socket(
+			plain, server_side=True, do_handshake_on_connect=False
+		)
 		self.request = secure
 		try:
 			secure.do_handshake()
 		except OSError as error:
-			self._log({"event": "tls-failed", "sni": getattr(secure, "devvault_sni", None),
-				"error": getattr(error, "reason", None) or type(error).__name__})
+			self._log(
+				{
+					"event": "tls-failed",
+					"sni": getattr(secure, "devvault_sni", None),
+					"error": getattr(error, "reason", None) or type(error).__name__,
+				}
+			)
 			secure.close()
 			raise _Closed from error
 		self.sni = getattr(secure, "devvault_sni", None)
@@ -122,8 +128,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 		self.request.close()
 
 	def _log(self, record):
-		self.server.store.log({"time": round(time.time(), 3), "server": self.server.role,
-			"connection": self.number, **record})
+		self.server.store.log(
+			{
+				"time": round(time.time(), 3),
+				"server": self.server.role,
+				"connection": self.number,
+				**record,
+			}
+		)
 
 	def log_message(self, format, *arguments):
 		"""Silenced: requests.jsonl says more."""
@@ -140,8 +152,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 	def _serve(self):
 		started = time.monotonic()
 		request = self._read_request()
-		fault = faults.take(self.server.store, request.note["server"], request.operation, request.host,
-			request.key)
+		fault = faults.take(
+			self.server.store, request.note["server"], request.operation, request.host, request.key
+		)
 		record = {**request.note}
 		try:
 			answer = self._answer(request, fault)
@@ -171,16 +184,38 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 		else:
 			role, (operation, key, version) = "vault", keyvault.route(self.command, path)
 		note = {
-			"server": role, "method": self.command, "host": host, "sni": self.sni, "path": path,
-			"query": {name: values[0] if len(values) == 1 else values for name, values in query.items()},
-			"operation": operation, "key": key, "version": version, "identity": None,
-			"bearer": self.headers.get("Authorization") is not None, "auth": "none",
-			"status": None, "code": None, "inner": None,
+			"server": role,
+			"method": self.command,
+			"host": host,
+			"sni": self.sni,
+			"path": path,
+			"query": {
+				name: values[0] if len(values) == 1 else values for name, values in query.items()
+			},
+			"operation": operation,
+			"key": key,
+			"version": version,
+			"identity": None,
+			"bearer": self.headers.get("Authorization") is not None,
+			"auth": "none",
+			"status": None,
+			"code": None,
+			"inner": None,
 			"tls": self.request.version() if isinstance(self.request, ssl.SSLSocket) else None,
 			"user_agent": self.headers.get("User-Agent"),
 		}
-		return Request(self.command, host, path, query, self.headers, self._read_body(), operation, key,
-			version, note)
+		return Request(
+			self.command,
+			host,
+			path,
+			query,
+			self.headers,
+			self._read_body(),
+			operation,
+			key,
+			version,
+			note,
+		)
 
 	def _read_body(self):
 		"""The body by its length; a body of unknown or absurd length ends the connection later."""
@@ -230,7 +265,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 		if kind == "endless":
 			self._send_endless(head)
 		elif kind == "cut":
-			self.wfile.write(head + body[:len(body) // 2])
+			self.wfile.write(head + body[: len(body) // 2])
 			raise _Closed
 		elif "slow_drip" in effects:
 			self._send_slowly(head + body, effects["slow_drip"])
@@ -240,7 +275,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 	def _head(self, request, answer, body, chunked):
 		reason = http.server.BaseHTTPRequestHandler.responses.get(answer.status, ("Unknown",))[0]
 		now = self.server.store.now()
-		headers = [("Server", self.version_string()), ("Date", email.utils.formatdate(now, usegmt=True))]
+		headers = [
+			("Server", self.version_string()),
+			("Date", email.utils.formatdate(now, usegmt=True)),
+		]
 		if chunked:
 			headers.append(("Transfer-Encoding", "chunked"))
 		elif answer.status != 204:
@@ -249,17 +287,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 			headers.append(("Content-Type", answer.content_type))
 		if request.note["server"] == "vault":
 			headers += [
-				("Cache-Control", "no-cache"), ("Pragma", "no-cache"),
-				("x-ms-keyvault-region", "devvault"), ("x-ms-request-id", _request_id()),
+				("Cache-Control", "no-cache"),
+				("Pragma", "no-cache"),
+				("x-ms-keyvault-region", "devvault"),
+				("x-ms-request-id", _request_id()),
 				("x-ms-keyvault-service-version", "1.9.0.0"),
-				("x-ms-keyvault-network-info",
-					f"conn_type=Ipv4;addr={self.client_address[0]};act_addr_fam=InterNetwork;"),
+				(
+					"x-ms-keyvault-network-info",
+					f"conn_type=Ipv4;addr={self.client_address[0]};act_addr_fam=InterNetwork;",
+				),
 				("Strict-Transport-Security", "max-age=31536000;includeSubDomains"),
-				("X-Content-Type-Options", "nosniff")]
+				("X-Content-Type-Options", "nosniff"),
+			]
 		if self.close_connection:
 			headers.append(("Connection", "close"))
 		headers += answer.headers
-		lines = [f"HTTP/1.1 {answer.status} {reason}"] + [f"{name}: {value}" for name, value in headers]
+		lines = [f"HTTP/1.1 {answer.status} {reason}"] + [
+			f"{name}: {value}" for name, value in headers
+		]
 		return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 	def _send_endless(self, head):
@@ -270,7 +315,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 	def _send_slowly(self, data, pause):
 		for position in range(len(data)):
-			self.wfile.write(data[position:position + 1])
+			self.wfile.write(data[position : position + 1])
 			time.sleep(pause)
 
 
@@ -290,8 +335,16 @@ def _wait_for_end_of_input(ends):
 	ends.set()
 
 
-def serve(store, bind="127.0.0.1", imds_bind=None, imds_port=0, vault_port=0, ready_file=None,
-		tls_max=None, until_stdin_closes=False):
+def serve(
+	store,
+	bind="127.0.0.1",
+	imds_bind=None,
+	imds_port=0,
+	vault_port=0,
+	ready_file=None,
+	tls_max=None,
+	until_stdin_closes=False,
+):
 	"""Runs until SIGTERM or SIGINT. A port of None leaves that server out."""
 	store.check_initialised()
 	ends = threading.Event()

@@ -35,8 +35,9 @@ class Authority:
 		root_name = _name(f"devvault test root ({self._root})")
 		issuing_name = _name(f"devvault test issuing CA ({self._issuing})")
 		root = _sign(root_key, root_name, root_name, root_key.public_key(), authority=True, depth=1)
-		issuing = _sign(root_key, root_name, issuing_name, issuing_key.public_key(),
-			authority=True, depth=0)
+		issuing = _sign(
+			root_key, root_name, issuing_name, issuing_key.public_key(), authority=True, depth=0
+		)
 		self._write(self._issuing, issuing_key, [issuing])
 		self._write(self._root, root_key, [root])
 
@@ -47,20 +48,33 @@ class Authority:
 		with open(self._store.tls_path(f"{self._issuing}.key"), "rb") as file:
 			issuing_key = keys.load(file.read())
 		key = _new_key()
-		leaf = _sign(issuing_key, issuing.subject, _name(host_names[0]), key.public_key(),
-			host_names=host_names, start=start, end=end)
+		leaf = _sign(
+			issuing_key,
+			issuing.subject,
+			_name(host_names[0]),
+			key.public_key(),
+			host_names=host_names,
+			start=start,
+			end=end,
+		)
 		self._write(file_name, key, [leaf, issuing])
 
 	def self_issue(self, file_name, host_names):
 		key = _new_key()
 		name = _name(host_names[0])
-		self._write(file_name, key, [_sign(key, name, name, key.public_key(), host_names=host_names)])
+		self._write(
+			file_name, key, [_sign(key, name, name, key.public_key(), host_names=host_names)]
+		)
 
 	def _write(self, file_name, key, certificates):
 		"""The certificates last: where they are, their key is too."""
 		write_whole(self._store.tls_path(f"{file_name}.key"), keys.to_pem(key))
-		write_whole(self._store.tls_path(f"{file_name}.pem"), b"".join(
-			certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates))
+		write_whole(
+			self._store.tls_path(f"{file_name}.pem"),
+			b"".join(
+				certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates
+			),
+		)
 
 
 def _new_key():
@@ -71,25 +85,56 @@ def _name(common_name):
 	return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _sign(signer, issuer, subject, public_key, authority=False, depth=None, host_names=(),
-		start=-1, end=3650):
+def _sign(
+	signer,
+	issuer,
+	subject,
+	public_key,
+	authority=False,
+	depth=None,
+	host_names=(),
+	start=-1,
+	end=3650,
+):
 	now = datetime.datetime.utcnow()
-	builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer)
-		.public_key(public_key).serial_number(x509.random_serial_number())
-		.not_valid_before(now + start * _DAY).not_valid_after(now + end * _DAY)
+	builder = (
+		x509.CertificateBuilder()
+		.subject_name(subject)
+		.issuer_name(issuer)
+		.public_key(public_key)
+		.serial_number(x509.random_serial_number())
+		.not_valid_before(now + start * _DAY)
+		.not_valid_after(now + end * _DAY)
 		.add_extension(x509.BasicConstraints(authority, depth), critical=True)
-		.add_extension(x509.KeyUsage(digital_signature=not authority, key_encipherment=not authority,
-			key_cert_sign=authority, crl_sign=authority, content_commitment=False,
-			data_encipherment=False, key_agreement=False, encipher_only=False,
-			decipher_only=False), critical=True)
+		.add_extension(
+			x509.KeyUsage(
+				digital_signature=not authority,
+				key_encipherment=not authority,
+				key_cert_sign=authority,
+				crl_sign=authority,
+				content_commitment=False,
+				data_encipherment=False,
+				key_agreement=False,
+				encipher_only=False,
+				decipher_only=False,
+			),
+			critical=True,
+		)
 		.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-		.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
-			critical=False))
+		.add_extension(
+			x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+		)
+	)
 	if host_names:
-		builder = builder.add_extension(x509.SubjectAlternativeName(
-			[x509.DNSName(name) for name in host_names]), critical=False)
-		builder = builder.add_extension(x509.ExtendedKeyUsage(
-			[ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+		builder = builder.add_extension(
+			x509.SubjectAlternativeName([x509.DNSName(name) for name in host_names]), critical=False
+		)
+		builder = builder.add_extension(
+			x509.ExtendedKeyUsage(
+				[ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+			),
+			critical=False,
+		)
 	return builder.sign(signer, hashes.SHA384())
 
 
@@ -139,8 +184,9 @@ class Contexts:
 				context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 				context.minimum_version = ssl.TLSVersion.TLSv1_2
 				context.maximum_version = self._tls_max
-				context.load_cert_chain(self._store.tls_path(f"{stem}.pem"),
-					self._store.tls_path(f"{stem}.key"))
+				context.load_cert_chain(
+					self._store.tls_path(f"{stem}.pem"), self._store.tls_path(f"{stem}.key")
+				)
 				self._loaded[name, mode] = context
 			return self._loaded[name, mode]
 

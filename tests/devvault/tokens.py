@@ -22,9 +22,16 @@ def issuer(state):
 
 def make(state, identity, resource, now, lifetime, bad_signature=False):
 	claims = {
-		"aud": resource, "iss": issuer(state), "iat": now, "nbf": min(now, now + lifetime),
-		"exp": now + lifetime, "appid": identity["client_id"], "oid": identity["object_id"],
-		"tid": state["tenant"], "xms_mirid": identity["resource_id"], "uti": secrets.token_hex(8),
+		"aud": resource,
+		"iss": issuer(state),
+		"iat": now,
+		"nbf": min(now, now + lifetime),
+		"exp": now + lifetime,
+		"appid": identity["client_id"],
+		"oid": identity["object_id"],
+		"tid": state["tenant"],
+		"xms_mirid": identity["resource_id"],
+		"uti": secrets.token_hex(8),
 	}
 	signed = f"{_part({'typ': 'JWT', 'alg': 'HS256', 'kid': 'devvault'})}.{_part(claims)}"
 	signature = secrets.token_bytes(32) if bad_signature else _signature(state, signed)
@@ -49,11 +56,20 @@ def check(state, authorization, resource, now):
 	if not good:
 		return "invalid", None, "AKV10046: Unable to resolve the key used for signature validation."
 	if claims["iss"] != issuer(state):
-		return "invalid", claims, (f"AKV10032: Invalid issuer. Expected one of {issuer(state)}, "
-			f"found {claims['iss']}.")
+		return (
+			"invalid",
+			claims,
+			(
+				f"AKV10032: Invalid issuer. Expected one of {issuer(state)}, "
+				f"found {claims['iss']}."
+			),
+		)
 	if claims["aud"] != resource:
-		return "wrong-audience", claims, (f"AKV10022: Invalid audience. Expected {resource}, "
-			f"found: {claims['aud']}.")
+		return (
+			"wrong-audience",
+			claims,
+			(f"AKV10022: Invalid audience. Expected {resource}, " f"found: {claims['aud']}."),
+		)
 	if not claims["nbf"] - 300 <= now < claims["exp"]:
 		return "expired", claims, "Error validating token: its lifetime is over."
 	return "valid", claims, None
