@@ -168,6 +168,11 @@ enum status file_replace(const char *path, const void *bytes, size_t size)
 	return status;
 }
 
+bool file_exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
 enum status file_make_folder(const char *path)
 {
 	if (mkdir(path, 0755) == 0 || errno == EEXIST)

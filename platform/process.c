@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -56,6 +57,24 @@ enum status process_start(struct process *process, const char *role, const char 
 	}
 	*process = (struct process){.pid = pid, .socket_fd = sockets[0]};
 	return OK;
+}
+
+enum status process_catch_signals(int *signal_fd, bool children_too)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	if (children_too)
+		sigaddset(&signals, SIGCHLD);
+	*signal_fd = -1;
+	if (sigprocmask(SIG_BLOCK, &signals, NULL) == 0)
+		*signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (*signal_fd >= 0)
+		return OK;
+	log_errno(LOG_PRIORITY_ERROR, errno, "cannot receive signals");
+	return FAIL_SYSTEM;
 }
 
 void process_end(struct process *process, uint64_t patience_ms)

@@ -23,6 +23,10 @@ struct process {
 MUST_CHECK enum status process_start(struct process *process, const char *role,
 				     const char *subject);
 
+/* From now on SIGTERM and SIGINT (and SIGCHLD, if wished for) do nothing but make `signal_fd`
+ * readable, as struct signalfd_siginfo. Before there are threads. FAIL_SYSTEM is logged. */
+MUST_CHECK enum status process_catch_signals(int *signal_fd, bool children_too);
+
 /* Closes the socket, which tells a role to end, waits up to `patience_ms`, then kills. */
 void process_end(struct process *process, uint64_t patience_ms);
 

@@ -1,0 +1,149 @@
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/commands.h"
+#include "app/data_path.h"
+#include "app/key_preflight.h"
+#include "app/volume.h"
+#include "crypto/base64.h"
+#include "platform/clock.h"
+#include "platform/entropy.h"
+#include "platform/json.h"
+
+#define JSON_SIZE 65536
+#define EXPIRY_WARNING_S (30 * 24 * 3600)
+#define DISKS_MAX 64
+
+/* Each step is tried whatever came of the ones before, so that one run tells everything. */
+struct checklist {
+	struct arguments *arguments;
+	struct agent_session session;
+	struct json_writer writer;
+	char text[JSON_SIZE];
+	bool is_json;
+	enum status first; /* failure */
+};
+
+static void tell(struct checklist *list, const char *step, const char *object, enum status status,
+		 const char *detail)
+{
+	if (status != OK && list->first == OK) {
+		list->first = status;
+		arguments_set_object(list->arguments, "%s", object);
+		arguments_set_detail(list->arguments, "%s", detail);
+	}
+	if (list->is_json) {
+		json_begin_object(&list->writer, NULL);
+		json_write_string(&list->writer, "step", step);
+		json_write_string(&list->writer, "object", object);
+		json_write_string(&list->writer, "status", status_word(status));
+		json_write_string(&list->writer, "detail", detail);
+		json_end_object(&list->writer);
+		return;
+	}
+	printf("%-5s %-10s %s%s%s%s%s%s\n", status == OK ? "ok" : "FAIL", step, object,
+	       status == OK ? "" : ": ", status == OK ? "" : status_sentence(status),
+	       detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "");
+}
+
+static void check_machine(struct checklist *list)
+{
+	enum data_path_kind kind = data_path_choose(&list->arguments->config);
+
+	tell(list, "rights", "root", geteuid() == 0 ? OK : FAIL_NOT_ROOT, "");
+	tell(list, "kernel", kind == DATA_PATH_UBLK ? "ublk" : "nbd", data_path_probe(kind), "");
+}
+
+/* A whole round trip with a secret that nobody needs. */
+static void check_key(struct checklist *list)
+{
+	const struct config *config = &list->arguments->config;
+	struct key_preflight result = {0};
+	uint8_t secret[32];
+	char detail[512];
+	enum status status;
+
+	if (config->key[0] == '\0')
+		return;
+	entropy_fill(secret, sizeof(secret));
+	status = key_preflight(&result, &list->session, config->key, config->identity, secret);
+	snprintf(detail, sizeof(detail), "%s", result.detail);
+	if (status == OK && result.expires_s != 0 &&
+	    result.expires_s - clock_wall_s() < EXPIRY_WARNING_S)
+		snprintf(detail, sizeof(detail), "it expires in %lld days",
+			 (long long)(result.expires_s - clock_wall_s()) / (24 * 3600));
+	tell(list, "key", config->key, status, detail);
+}
+
+static enum status check_disk(struct checklist *list, const char *disk_path,
+			      char detail[static 256])
+{
+	static struct volume volume;
+	SECRET_SCOPE struct secret volume_key = {0};
+	SECRET_SCOPE struct secret passphrase = {0};
+	const struct config *config = &list->arguments->config;
+	struct message_agent_request request;
+	struct message_agent_answer answer = {0};
+	struct luks2_layout layout;
+	struct vault_token token;
+	enum status status;
+
+	TRY(volume_load(&volume, disk_path));
+	TRY(volume_check_policy(&layout, &volume));
+	TRY(volume_vault_token(&token, &volume));
+	TRY(agent_request_init(&request, AGENT_UNWRAP, token.current.kid,
+			       config->identity[0] != '\0' ? config->identity : token.identity));
+	strcpy(request.algorithm, token.current.algorithm);
+	strcpy(request.wrapped, token.current.wrapped);
+	status = agent_session_ask(&list->session, &answer, &request);
+	strcpy(detail, answer.detail);
+	if (status == OK)
+		passphrase.size = base64_encode((char *)passphrase.bytes, answer.secret,
+						sizeof(answer.secret), BASE64_STANDARD);
+	secret_wipe_bytes(&answer, sizeof(answer));
+	TRY(status);
+	status = volume_unlock(&volume_key, &volume, (int)token.keyslot, passphrase.bytes,
+			       passphrase.size);
+	return status == FAIL_WRONG_KEY ? FAIL_WRAPPED_MISMATCH : status;
+}
+
+/* A disk that is being served is looked at all the same: its header is readable, and its key can be
+ * proved beside the worker. */
+static void check_disks(struct checklist *list)
+{
+	static struct volume_found found[DISKS_MAX];
+	size_t count = MINIMUM(volume_find_all(found, DISKS_MAX), DISKS_MAX);
+
+	for (size_t i = 0; i < count; i++) {
+		char detail[256] = "";
+		enum status status = check_disk(list, found[i].disk_path, detail);
+
+		tell(list, "disk", found[i].disk_path, status, detail);
+	}
+}
+
+enum status cmd_check(struct arguments *arguments)
+{
+	static struct checklist list;
+	enum status status;
+
+	list.arguments = arguments;
+	list.is_json = arguments->values[OPTION_JSON] != NULL;
+	json_writer_init(&list.writer, list.text, sizeof(list.text));
+	json_begin_array(&list.writer, NULL);
+	check_machine(&list);
+	status = agent_session_open(&list.session, &arguments->config);
+	if (status != OK) {
+		tell(&list, "agent", "vault agent", status, "");
+	} else {
+		check_key(&list);
+		check_disks(&list);
+	}
+	agent_session_close(&list.session);
+	json_end_array(&list.writer);
+	CHECK(json_writer_end(&list.writer));
+	if (list.is_json)
+		puts(list.text);
+	return list.first;
+}

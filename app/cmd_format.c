@@ -1,0 +1,229 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "app/commands.h"
+#include "app/disk_probe.h"
+#include "app/key_preflight.h"
+#include "app/keyvault.h"
+#include "app/volume.h"
+#include "app/volume_name.h"
+#include "crypto/base64.h"
+#include "crypto/recovery_key.h"
+#include "platform/entropy.h"
+#include "platform/file.h"
+#include "platform/log.h"
+
+#define KEY_FILE_SIZE_MAX (8u * 1024 * 1024) /* as cryptsetup's default limit */
+#define SLOT_SECRET_SIZE 32
+
+/* What is being made. The secrets are wiped when cmd_format returns. */
+struct plan {
+	struct arguments *arguments;
+	const char *disk_path;
+	const char *name;
+	uint32_t sector_size;
+	struct secret slot_secret; /* under a customer's key: 32 random bytes... */
+	struct secret slot_text;   /* ...and the passphrase, their base64 text */
+	struct secret_memory key_file;
+	size_t key_file_size;
+	struct secret recovery_text;
+	struct vault_token token;
+	struct volume_keyslot_options keyslots[2];
+	size_t keyslot_count;
+};
+
+static void plan_wipe(struct plan *plan)
+{
+	secret_memory_close(&plan->key_file);
+	secret_wipe_bytes(plan, sizeof(*plan));
+}
+
+static enum status read_words(struct plan *plan)
+{
+	struct arguments *arguments = plan->arguments;
+	const char *sector_size = arguments->values[OPTION_SECTOR_SIZE];
+	struct key_url url;
+
+	plan->disk_path = arguments->operands[0];
+	plan->name = arguments->values[OPTION_NAME];
+	if (plan->name == NULL) {
+		fprintf(stderr, "byok format: --name is missing; see byok help format\n");
+		return FAIL_USAGE;
+	}
+	arguments_set_object(arguments, "%s", plan->name);
+	TRY(volume_name_check(plan->name));
+	if (sector_size != NULL && strcmp(sector_size, "512") != 0 &&
+	    strcmp(sector_size, "4096") != 0) {
+		fprintf(stderr, "byok format: --sector-size is 512 or 4096, not %s\n", sector_size);
+		return FAIL_USAGE;
+	}
+	plan->sector_size = sector_size == NULL ? 0 : (uint32_t)atoi(sector_size);
+	if (arguments->values[OPTION_KEY_FILE] != NULL)
+		return OK;
+	if (arguments->config.key[0] == '\0') {
+		fprintf(stderr,
+			"byok format: --key or --key-file is missing; see byok help format\n");
+		return FAIL_USAGE;
+	}
+	arguments_set_object(arguments, "%s", arguments->config.key);
+	return key_preflight_url(&url, arguments->config.key);
+}
+
+static enum status look_at_disk(struct plan *plan)
+{
+	struct disk_probe probe;
+	char content[256];
+	bool force = plan->arguments->values[OPTION_FORCE] != NULL;
+
+	arguments_set_object(plan->arguments, "%s", plan->disk_path);
+	TRY(disk_probe(&probe, plan->disk_path));
+	disk_probe_describe(&probe, content, sizeof(content));
+	if (content[0] != '\0')
+		arguments_set_detail(plan->arguments, "%s", content);
+	else if (probe.user[0] != '\0')
+		arguments_set_detail(plan->arguments, "%s", probe.user);
+	TRY(disk_probe_may_overwrite(&probe, force));
+	arguments_set_detail(plan->arguments, "%s", "");
+	if (content[0] != '\0')
+		fprintf(stderr, "byok: %s: --force destroys: %s\n", plan->disk_path, content);
+	if (probe.size_bytes < VOLUME_DISK_SIZE_MIN)
+		return FAIL_DISK_TOO_SMALL;
+	if (plan->sector_size != 0 && plan->sector_size < probe.block_size)
+		return FAIL_DISK_GEOMETRY;
+	return OK;
+}
+
+static enum status take_key_file(struct plan *plan)
+{
+	const char *path = plan->arguments->values[OPTION_KEY_FILE];
+
+	arguments_set_object(plan->arguments, "%s", path);
+	TRY(file_read_secret(&plan->key_file, &plan->key_file_size, path, KEY_FILE_SIZE_MAX));
+	if (plan->key_file_size == 0) {
+		arguments_set_detail(plan->arguments, "it is empty");
+		return FAIL_FILE;
+	}
+	plan->keyslots[plan->keyslot_count++] = (struct volume_keyslot_options){
+		.purpose = VOLUME_KEYSLOT_PASSPHRASE,
+		.passphrase = plan->key_file.bytes,
+		.passphrase_size = plan->key_file_size,
+	};
+	return OK;
+}
+
+static void set_time(char text[static 32])
+{
+	time_t now = time(NULL);
+	struct tm parts;
+
+	strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
+}
+
+/* All questions to the vault come before the first byte is written to the disk. */
+static enum status take_vault_key(struct plan *plan)
+{
+	const struct config *config = &plan->arguments->config;
+	AGENT_SESSION_SCOPE struct agent_session session = {0};
+	struct key_preflight preflight = {0};
+	enum status status;
+
+	arguments_set_object(plan->arguments, "%s", config->key);
+	entropy_fill(plan->slot_secret.bytes, SLOT_SECRET_SIZE);
+	plan->slot_secret.size = SLOT_SECRET_SIZE;
+	status = agent_session_open(&session, config);
+	if (status == OK)
+		status = key_preflight(&preflight, &session, config->key, config->identity,
+				       plan->slot_secret.bytes);
+	if (status != OK) {
+		arguments_set_detail(plan->arguments, "%s", preflight.detail);
+		return status;
+	}
+	plan->slot_text.size = base64_encode((char *)plan->slot_text.bytes, plan->slot_secret.bytes,
+					     SLOT_SECRET_SIZE, BASE64_STANDARD);
+	plan->keyslots[plan->keyslot_count++] = (struct volume_keyslot_options){
+		.purpose = VOLUME_KEYSLOT_VAULT,
+		.passphrase = plan->slot_text.bytes,
+		.passphrase_size = plan->slot_text.size,
+	};
+	strcpy(plan->token.current.kid, preflight.kid);
+	strcpy(plan->token.current.algorithm, KEYVAULT_ALGORITHM);
+	strcpy(plan->token.current.wrapped, preflight.wrapped);
+	set_time(plan->token.created);
+	if (strlen(config->identity) >= sizeof(plan->token.identity))
+		return FAIL_IDENTITY_NONE;
+	strcpy(plan->token.identity, config->identity);
+	return OK;
+}
+
+/* Written before the disk is: a volume whose recovery key nobody has must not come to be. */
+static enum status make_recovery_key(struct plan *plan)
+{
+	const char *path = plan->arguments->values[OPTION_RECOVERY_KEY_FILE];
+	SECRET_SCOPE struct secret key = {.size = RECOVERY_KEY_SIZE};
+
+	if (path == NULL)
+		return OK;
+	arguments_set_object(plan->arguments, "%s", path);
+	entropy_fill(key.bytes, RECOVERY_KEY_SIZE);
+	recovery_key_encode(&plan->recovery_text, key.bytes);
+	plan->keyslots[plan->keyslot_count++] = (struct volume_keyslot_options){
+		.purpose = VOLUME_KEYSLOT_RECOVERY,
+		.passphrase = plan->recovery_text.bytes,
+		.passphrase_size = plan->recovery_text.size,
+	};
+	return file_create(path, plan->recovery_text.bytes, plan->recovery_text.size);
+}
+
+/* Makes the volume, then opens it as an unlock will, before anybody trusts data to it. */
+static enum status make_volume(const struct plan *plan)
+{
+	static struct volume volume;
+	SECRET_SCOPE struct secret volume_key = {0};
+	const struct volume_create_options options = {
+		.disk_path = plan->disk_path,
+		.name = plan->name,
+		.sector_size = plan->sector_size,
+		.keyslots = plan->keyslots,
+		.keyslot_count = plan->keyslot_count,
+		.vault_token = plan->token.current.kid[0] != '\0' ? &plan->token : NULL,
+	};
+
+	arguments_set_object(plan->arguments, "%s", plan->disk_path);
+	TRY(volume_create(&volume, &options));
+	TRY(volume_load(&volume, plan->disk_path));
+	return volume_unlock(&volume_key, &volume, 0, plan->keyslots[0].passphrase,
+			     plan->keyslots[0].passphrase_size);
+}
+
+static enum status carry_out(struct plan *plan)
+{
+	const char *recovery_path = plan->arguments->values[OPTION_RECOVERY_KEY_FILE];
+	enum status status;
+
+	TRY(read_words(plan));
+	TRY(look_at_disk(plan));
+	TRY(plan->arguments->values[OPTION_KEY_FILE] != NULL ? take_key_file(plan)
+							     : take_vault_key(plan));
+	TRY(make_recovery_key(plan));
+	status = make_volume(plan);
+	if (status != OK && recovery_path != NULL && strcmp(recovery_path, "-") != 0)
+		(void)unlink(recovery_path);
+	TRY(status);
+	printf("%s: formatted as %s%s%s%s\n", plan->disk_path, plan->name,
+	       plan->token.current.kid[0] != '\0' ? " under " : " under the key file",
+	       plan->token.current.kid, recovery_path != NULL ? ", with a recovery key" : "");
+	if (recovery_path == NULL)
+		log_warning("%s has no recovery key: if its key is lost, so is its data",
+			    plan->name);
+	return OK;
+}
+
+enum status cmd_format(struct arguments *arguments)
+{
+	struct plan plan __attribute__((cleanup(plan_wipe))) = {.arguments = arguments};
+
+	return carry_out(&plan);
+}

@@ -1,0 +1,75 @@
+#include <string.h>
+#include <unistd.h>
+
+#include "app/commands.h"
+#include "app/control.h"
+#include "app/foreground.h"
+#include "app/prompt.h"
+#include "crypto/recovery_key.h"
+#include "platform/file.h"
+
+#define TYPED_SIZE_MAX 4096
+
+static enum status read_recovery_key(struct secret *canonical, struct arguments *arguments)
+{
+	const char *path = arguments->values[OPTION_RECOVERY_KEY_FILE];
+	SECRET_MEMORY_SCOPE struct secret_memory file = {0};
+	SECRET_SCOPE struct secret line = {0};
+	const void *typed;
+	size_t typed_size;
+	unsigned wrong_group = 0;
+	enum status status;
+
+	arguments_set_object(arguments, "%s", path != NULL ? path : "terminal");
+	if (path != NULL) {
+		TRY(file_read_secret(&file, &typed_size, path, TYPED_SIZE_MAX));
+		typed = file.bytes;
+	} else {
+		TRY(prompt_secret(&line, "Recovery key: "));
+		typed = line.bytes;
+		typed_size = line.size;
+	}
+	status = recovery_key_normalise(canonical, &wrong_group, typed, typed_size);
+	if (status == FAIL_RECOVERY_KEY_TYPO)
+		arguments_set_detail(arguments, "group %u of %u", wrong_group, RECOVERY_KEY_GROUPS);
+	return status;
+}
+
+/* The running service takes the volume over, so that it is served, shown and locked like any other.
+ */
+static enum status hand_to_service(int fd, const struct secret *key, const char *disk_path)
+{
+	struct message_control_request request = {.operation = CONTROL_RECOVER};
+	struct message_control_done done;
+	enum status status;
+
+	if (!message_text_set(request.target, sizeof(request.target), disk_path))
+		return FAIL_DISK_ABSENT;
+	memcpy(request.passphrase, key->bytes, key->size);
+	request.passphrase_size = (uint32_t)key->size;
+	status = control_ask(fd, &request, &done, NULL, NULL);
+	secret_wipe_bytes(&request, sizeof(request));
+	return status;
+}
+
+enum status cmd_recover(struct arguments *arguments)
+{
+	SECRET_SCOPE struct secret key = {0};
+	SECRET_MEMORY_SCOPE struct secret_memory passphrase = {0};
+	const char *disk_path = arguments->operands[0];
+	enum status status;
+	int fd;
+
+	TRY(read_recovery_key(&key, arguments));
+	arguments_set_object(arguments, "%s", disk_path);
+	if (arguments->values[OPTION_NBD] == NULL &&
+	    control_connect(&fd, &arguments->config) == OK) {
+		status = hand_to_service(fd, &key, disk_path);
+		close(fd);
+	} else {
+		TRY(secret_memory_open(&passphrase, key.size));
+		memcpy(passphrase.bytes, key.bytes, key.size);
+		status = foreground_serve(arguments, disk_path, &passphrase, key.size);
+	}
+	return status == FAIL_WRONG_KEY ? FAIL_WRONG_RECOVERY_KEY : status;
+}

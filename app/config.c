@@ -1,0 +1,267 @@
+#include "app/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "platform/file.h"
+
+#define FILE_SIZE_MAX 16384
+#define WORDS_MAX 5
+
+enum value_kind { TEXT, NUMBER, WORD };
+
+struct word {
+	const char *text;
+	uint32_t value;
+};
+
+struct setting {
+	const char *key;
+	enum value_kind kind;
+	size_t offset;
+	uint32_t minimum; /* of a NUMBER */
+	uint32_t maximum;
+	struct word words[WORDS_MAX]; /* of a WORD */
+	const char *takes;
+	const char *purpose;
+};
+
+static const struct setting settings[] = {
+	{.key = "key",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, key),
+	 .takes = "URL",
+	 .purpose = "the customer's key, https://NAME.vault.azure.net/keys/KEY/VERSION"},
+	{.key = "identity",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, identity),
+	 .takes = "CLIENT_ID",
+	 .purpose = "the user-assigned managed identity that may use the key"},
+	{.key = "ca_file",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, ca_file),
+	 .takes = "FILE",
+	 .purpose = "PEM roots to trust instead of the built-in ones"},
+	{.key = "imds_endpoint",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, imds_endpoint),
+	 .takes = "URL",
+	 .purpose = "where managed identity answers; only 169.254.169.254 and loopback"},
+	{.key = "vault_connect_to",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, vault_connect_to),
+	 .takes = "HOST:PORT",
+	 .purpose = "connect here for the vault, which must still prove its name"},
+	{.key = "run_directory",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, run_directory),
+	 .takes = "DIRECTORY",
+	 .purpose = "for the control socket (default /run/byok)"},
+	{.key = "agent_user",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, agent_user),
+	 .takes = "USER",
+	 .purpose = "whom the vault agent runs as (default byok, else nobody)"},
+	{.key = "data_path",
+	 .kind = WORD,
+	 .offset = offsetof(struct config, data_path),
+	 .words = {{"auto", CONFIG_DATA_PATH_AUTO},
+		   {"ublk", CONFIG_DATA_PATH_UBLK},
+		   {"nbd", CONFIG_DATA_PATH_NBD}},
+	 .takes = "auto|ublk|nbd",
+	 .purpose = "how volumes are served; nbd: a socket in run_directory"},
+	{.key = "queue_count",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, queue_count),
+	 .maximum = 32,
+	 .takes = "N",
+	 .purpose = "queues of each volume; 0: one per CPU"},
+	{.key = "attempt_timeout",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, attempt_timeout_s),
+	 .minimum = 1,
+	 .maximum = 300,
+	 .takes = "SECONDS",
+	 .purpose = "for one exchange with the vault or IMDS (default 10)"},
+	{.key = "operation_deadline",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, operation_deadline_s),
+	 .minimum = 1,
+	 .maximum = 3600,
+	 .takes = "SECONDS",
+	 .purpose = "for one operation with all its retries (default 60)"},
+	{.key = "retry_cap",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, retry_cap_s),
+	 .minimum = 1,
+	 .maximum = 3600,
+	 .takes = "SECONDS",
+	 .purpose = "longest wait before serve tries again (default 30)"},
+	{.key = "log_level",
+	 .kind = WORD,
+	 .offset = offsetof(struct config, log_priority),
+	 .words = {{"error", LOG_PRIORITY_ERROR},
+		   {"warning", LOG_PRIORITY_WARNING},
+		   {"info", LOG_PRIORITY_INFO},
+		   {"debug", LOG_PRIORITY_DEBUG}},
+	 .takes = "error|warning|info|debug",
+	 .purpose = "what is logged"},
+};
+
+void config_init(struct config *config)
+{
+	*config = (struct config){
+		.imds_endpoint = "http://169.254.169.254",
+		.run_directory = "/run/byok",
+		.agent_user = "byok",
+		.attempt_timeout_s = 10,
+		.operation_deadline_s = 60,
+		.retry_cap_s = 30,
+		.log_priority = LOG_PRIORITY_INFO,
+	};
+}
+
+/* "vault-connect-to" is vault_connect_to. */
+static bool same_key(const char *key, const char *given)
+{
+	for (; *key != '\0'; key++, given++)
+		if (*key != (*given == '-' ? '_' : *given))
+			return false;
+	return *given == '\0';
+}
+
+static const struct setting *find_setting(const char *key)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(settings); i++)
+		if (same_key(settings[i].key, key))
+			return &settings[i];
+	return NULL;
+}
+
+bool config_has_key(const char *key)
+{
+	return find_setting(key) != NULL;
+}
+
+static bool set_text(char target[static CONFIG_TEXT_SIZE], const char *value)
+{
+	size_t length = strlen(value);
+
+	if (length >= CONFIG_TEXT_SIZE)
+		return false;
+	for (size_t i = 0; i < length; i++)
+		if (value[i] <= ' ' || value[i] > '~')
+			return false;
+	memcpy(target, value, length + 1);
+	return true;
+}
+
+static bool set_number(uint32_t *target, const char *value, const struct setting *setting)
+{
+	char *end;
+	unsigned long number;
+
+	if (value[0] < '0' || value[0] > '9')
+		return false;
+	number = strtoul(value, &end, 10);
+	if (*end != '\0' || number < setting->minimum || number > setting->maximum)
+		return false;
+	*target = (uint32_t)number;
+	return true;
+}
+
+static bool set_word(uint32_t *target, const char *value, const struct setting *setting)
+{
+	for (size_t i = 0; i < WORDS_MAX && setting->words[i].text != NULL; i++) {
+		if (strcmp(setting->words[i].text, value) != 0)
+			continue;
+		*target = setting->words[i].value;
+		return true;
+	}
+	return false;
+}
+
+static bool set_value(struct config *config, const struct setting *setting, const char *value)
+{
+	void *target = (char *)config + setting->offset;
+
+	switch (setting->kind) {
+	case TEXT: return set_text(target, value);
+	case NUMBER: return set_number(target, value, setting);
+	case WORD: return set_word(target, value, setting);
+	default: return false;
+	}
+}
+
+enum status config_set(struct config *config, const char *key, const char *value)
+{
+	const struct setting *setting = find_setting(key);
+
+	if (setting == NULL) {
+		log_error("there is no setting named %s", key);
+		return FAIL_CONFIG;
+	}
+	if (set_value(config, setting, value))
+		return OK;
+	log_error("%s cannot be \"%s\"; it takes %s", setting->key, value, setting->takes);
+	return FAIL_CONFIG;
+}
+
+static char *trim(char *text)
+{
+	char *end = text + strlen(text);
+
+	while (end > text && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r'))
+		*--end = '\0';
+	return text + strspn(text, " \t");
+}
+
+/* Sets what one line says; empty lines and those that begin with '#' say nothing. */
+static enum status set_line(struct config *config, char *line)
+{
+	char *equals;
+
+	line = trim(line);
+	if (*line == '\0' || *line == '#')
+		return OK;
+	equals = strchr(line, '=');
+	if (equals == NULL) {
+		log_error("\"%s\" is not of the form key = value", line);
+		return FAIL_CONFIG;
+	}
+	*equals = '\0';
+	return config_set(config, trim(line), trim(equals + 1));
+}
+
+enum status config_load(struct config *config, const char *path)
+{
+	char text[FILE_SIZE_MAX];
+	char *line, *rest = text;
+	size_t size;
+	unsigned number = 0;
+
+	if (strcmp(path, CONFIG_FILE_DEFAULT) == 0 && !file_exists(path))
+		return OK;
+	TRY(file_read_text(text, sizeof(text), &size, path));
+	if (strlen(text) != size) {
+		log_error("%s holds a zero byte", path);
+		return FAIL_CONFIG;
+	}
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		enum status status = set_line(config, line);
+
+		number++;
+		if (status != OK) {
+			log_error("%s line %u is wrong", path, number);
+			return status;
+		}
+	}
+	return OK;
+}
+
+void config_describe(void (*say)(const char *key, const char *takes, const char *purpose))
+{
+	for (size_t i = 0; i < ARRAY_COUNT(settings); i++)
+		say(settings[i].key, settings[i].takes, settings[i].purpose);
+}

@@ -1,0 +1,46 @@
+/* The settings: /etc/byok/byok.conf, lines of "key = value", each key also a flag
+ * (--vault-connect-to for vault_connect_to) that wins over the file. Nothing secret is ever a
+ * setting. */
+#ifndef APP_CONFIG_H
+#define APP_CONFIG_H
+
+#include "platform/log.h"
+#include "platform/status.h"
+
+#define CONFIG_FILE_DEFAULT "/etc/byok/byok.conf"
+#define CONFIG_TEXT_SIZE 256
+
+enum config_data_path { CONFIG_DATA_PATH_AUTO, CONFIG_DATA_PATH_UBLK, CONFIG_DATA_PATH_NBD };
+
+struct config {
+	char key[CONFIG_TEXT_SIZE];              /* key URL that format and check use */
+	char identity[CONFIG_TEXT_SIZE];         /* client id of the managed identity */
+	char ca_file[CONFIG_TEXT_SIZE];          /* empty: the built-in roots */
+	char imds_endpoint[CONFIG_TEXT_SIZE];    /* http://ADDRESS[:PORT] */
+	char vault_connect_to[CONFIG_TEXT_SIZE]; /* HOST:PORT; empty: the vault's own name */
+	char run_directory[CONFIG_TEXT_SIZE];
+	char agent_user[CONFIG_TEXT_SIZE];
+	uint32_t data_path;   /* enum config_data_path */
+	uint32_t queue_count; /* of each volume; 0: one per CPU, up to the build's limit */
+	uint32_t attempt_timeout_s;
+	uint32_t operation_deadline_s;
+	uint32_t retry_cap_s;  /* longest wait between two tries to get a key */
+	uint32_t log_priority; /* enum log_priority */
+};
+
+void config_init(struct config *config); /* the defaults */
+
+/* Reads the file over what is there. A file that is not there is fine if `path` is the default one.
+ * FAIL_CONFIG is logged with the line's number. */
+MUST_CHECK enum status config_load(struct config *config, const char *path);
+
+/* Sets one key by its name; dashes count as underscores. FAIL_CONFIG (logged) for an unknown key or
+ * a value that it cannot have. */
+MUST_CHECK enum status config_set(struct config *config, const char *key, const char *value);
+
+MUST_CHECK bool config_has_key(const char *key);
+
+/* For help: calls `say` with each key, what it takes, and what it is for. */
+void config_describe(void (*say)(const char *key, const char *takes, const char *purpose));
+
+#endif

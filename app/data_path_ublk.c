@@ -1,0 +1,60 @@
+/* The block device: what brokers use. */
+#include "app/data_path.h"
+#include "app/features.h"
+#include "io/ublk_device.h"
+
+static enum status probe(void)
+{
+	struct ublk_control control;
+
+	ublk_control_load_driver();
+	TRY(ublk_control_open(&control));
+	ublk_control_close(&control);
+	return OK;
+}
+
+static enum status open_device(void **state, const struct data_path_options *options,
+			       const struct block_volume *volume)
+{
+	const struct ublk_device_options device = {
+		.device_id = UBLK_ANY_DEVICE,
+		.queue_count = options->queue_count != 0
+				       ? MINIMUM(options->queue_count, feature_queues_max())
+				       : feature_queues_max(),
+		.queue_depth = feature_queue_depth(),
+		.request_size_max = feature_request_size_max_bytes(),
+	};
+
+	return ublk_device_start((struct ublk_device **)state, &device, volume);
+}
+
+static enum status close_device(void **state)
+{
+	return ublk_device_stop((struct ublk_device **)state);
+}
+
+static const char *where(const void *state)
+{
+	return ublk_device_path(state);
+}
+
+static int ended_fd(const void *state)
+{
+	return ublk_device_ended_fd(state);
+}
+
+static bool is_in_use(const void *state)
+{
+	return ublk_device_is_open(state);
+}
+
+const struct data_path_calls data_path_ublk = {
+	.kind = DATA_PATH_UBLK,
+	.probe = probe,
+	.prepare_process = ublk_device_prepare_process,
+	.open = open_device,
+	.close = close_device,
+	.where = where,
+	.ended_fd = ended_fd,
+	.is_in_use = is_in_use,
+};

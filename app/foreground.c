@@ -1,0 +1,83 @@
+#include "app/foreground.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "app/volume.h"
+#include "app/volume_name.h"
+#include "app/volume_server.h"
+#include "platform/log.h"
+#include "platform/process.h"
+#include "platform/notify.h"
+
+static enum status unlock(struct message_worker_start *start, struct arguments *arguments,
+			  const char *disk_path, const void *passphrase, size_t passphrase_size)
+{
+	static struct volume volume;
+	SECRET_SCOPE struct secret volume_key = {0};
+	struct luks2_layout layout;
+
+	TRY(volume_load(&volume, disk_path));
+	TRY(volume_check_policy(&layout, &volume));
+	TRY(volume_unlock(&volume_key, &volume, VOLUME_ANY_KEYSLOT, passphrase, passphrase_size));
+	*start = (struct message_worker_start){
+		.sector_size = layout.sector_size,
+		.data_offset_bytes = layout.data_offset_bytes,
+		.data_size_bytes = layout.data_size_bytes,
+		.first_unit = layout.first_unit,
+		.is_read_only = volume.is_read_only || arguments->values[OPTION_READ_ONLY] != NULL,
+		.queue_count = arguments->config.queue_count,
+	};
+	/* The label is only what clients are shown; a disk that cryptsetup made may have none. */
+	if (volume_name_check(volume.header.label) == OK)
+		snprintf(start->name, sizeof(start->name), "%s", volume.header.label);
+	CHECK(volume_key.size == sizeof(start->volume_key));
+	__builtin_memcpy(start->volume_key, volume_key.bytes, sizeof(start->volume_key));
+	return OK;
+}
+
+static enum status wait_for_end(int signal_fd, const struct volume_server *server)
+{
+	struct pollfd polls[] = {
+		{.fd = signal_fd, .events = POLLIN},
+		{.fd = data_path_ended_fd(&server->path), .events = POLLIN},
+	};
+
+	while (poll(polls, ARRAY_COUNT(polls), -1) < 0)
+		CHECK(errno == EINTR);
+	return polls[0].revents != 0 ? OK : FAIL_SYSTEM;
+}
+
+enum status foreground_serve(struct arguments *arguments, const char *disk_path,
+			     struct secret_memory *passphrase, size_t passphrase_size)
+{
+	static struct volume_server server;
+	static struct message_worker_start start;
+	enum status status, closed;
+	int signal_fd;
+
+	arguments_set_object(arguments, "%s", disk_path);
+	status = unlock(&start, arguments, disk_path, passphrase->bytes, passphrase_size);
+	secret_memory_close(passphrase);
+	TRY(status);
+	start.data_path = DATA_PATH_UBLK;
+	if (!message_text_set(start.disk_path, sizeof(start.disk_path), disk_path))
+		return FAIL_DISK_ABSENT;
+	if (arguments->values[OPTION_NBD] != NULL) {
+		start.data_path = DATA_PATH_NBD_SOCKET;
+		if (!message_text_set(start.socket_path, sizeof(start.socket_path),
+				      arguments->values[OPTION_NBD]))
+			return FAIL_NBD_SOCKET;
+	}
+	TRY(process_catch_signals(&signal_fd, false));
+	TRY(volume_server_open(&server, &start));
+	log_info("%s is unlocked: %s", disk_path, data_path_where(&server.path));
+	notify_send("READY=1\nSTATUS=%s is unlocked", disk_path);
+	status = wait_for_end(signal_fd, &server);
+	notify_send("STOPPING=1");
+	closed = volume_server_close(&server);
+	close(signal_fd);
+	return status != OK ? status : closed;
+}

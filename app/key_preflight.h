@@ -1,0 +1,27 @@
+/* Proves, before anything is written, that a key in the vault can do what byok will need of it. */
+#ifndef APP_KEY_PREFLIGHT_H
+#define APP_KEY_PREFLIGHT_H
+
+#include "app/agent_session.h"
+#include "app/key_url.h"
+
+/* What came of it; on failure `detail` has what the other side said. */
+struct key_preflight {
+	char kid[MESSAGE_TEXT_SIZE]; /* the version that was used */
+	char wrapped[MESSAGE_WRAPPED_SIZE];
+	uint32_t key_bits;
+	int64_t expires_s; /* 0: never */
+	char detail[MESSAGE_TEXT_SIZE];
+};
+
+/* Checks the URL, gets the key (its type, operations, protection against purging, dates), wraps
+ * `secret`, unwraps that again, and compares. The failures of key_url_parse, FAIL_KEY_..., those of
+ * identity and vault. */
+MUST_CHECK enum status key_preflight(struct key_preflight *result, struct agent_session *session,
+				     const char *key_url, const char *client_id,
+				     const uint8_t secret[static 32]);
+
+/* The same checks of the words alone, which need no vault: FAIL_KEY_URL..., _VERSIONLESS too. */
+MUST_CHECK enum status key_preflight_url(struct key_url *url, const char *text);
+
+#endif

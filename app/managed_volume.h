@@ -1,0 +1,77 @@
+/* One volume as the supervisor sees it: its state, why, what happens next, and its worker. Knows
+ * nothing of the event loop around it. */
+#ifndef APP_MANAGED_VOLUME_H
+#define APP_MANAGED_VOLUME_H
+
+#include "app/config.h"
+#include "app/messages.h"
+#include "app/volume.h"
+#include "app/volume_name.h"
+#include "app/volume_state.h"
+#include "platform/clock.h"
+#include "platform/process.h"
+
+#define MANAGED_VOLUME_DEVICES "/dev/byok"
+
+struct managed_volume {
+	struct volume volume; /* as last loaded */
+	struct luks2_layout layout;
+	struct vault_token token;
+	char disk_path[VOLUME_PATH_SIZE];
+	char name[VOLUME_NAME_SIZE]; /* empty before the first good load */
+
+	enum volume_state state;
+	enum status cause; /* of the state; OK if all is well */
+	char detail[MESSAGE_TEXT_SIZE];
+	uint64_t since_ms;
+	uint64_t next_try_ms; /* WAITING: when */
+	struct backoff backoff;
+	uint64_t logged_ms; /* when the present cause was last said */
+
+	uint32_t request_id; /* ASKING: of the request whose answer it waits for */
+	struct process worker;
+	char device_path[64]; /* what the worker serves: "/dev/ublkb0" */
+};
+
+void managed_volume_init(struct managed_volume *managed, const char *disk_path,
+			 const struct config *config);
+
+/* (Re)reads header and token, and checks them against policy. */
+MUST_CHECK enum status managed_volume_load(struct managed_volume *managed);
+
+/* The request by which the vault agent unwraps its secret; then managed_volume_asked with its id.
+ */
+MUST_CHECK enum status managed_volume_request(struct managed_volume *managed,
+					      struct message_agent_request *request,
+					      const struct config *config);
+void managed_volume_asked(struct managed_volume *managed, uint32_t request_id);
+
+/* Whether both wait for the very same secret, so that one unwrap serves both. */
+MUST_CHECK bool managed_volume_same_secret(const struct managed_volume *a,
+					   const struct managed_volume *b);
+
+/* Opens the keyslot with the unwrapped slot secret and starts a worker. */
+MUST_CHECK enum status managed_volume_unlock(struct managed_volume *managed,
+					     const uint8_t secret[static 32],
+					     const struct config *config);
+
+/* The same with the recovery key, or any other passphrase of the disk. */
+MUST_CHECK enum status managed_volume_recover(struct managed_volume *managed,
+					      const void *passphrase, size_t passphrase_size,
+					      const struct config *config);
+
+/* Notes that something failed, says so (once per cause and every few minutes) and plans the next
+ * try by back-off; `retry_after_ms` is the least wait. */
+void managed_volume_fail(struct managed_volume *managed, enum status cause, const char *detail,
+			 uint64_t retry_after_ms);
+
+/* What the worker's socket has to say; also at its end. Publishes and removes /dev/byok/NAME. */
+void managed_volume_hear_worker(struct managed_volume *managed);
+
+/* Asks for a stop. A volume without worker is locked at once. */
+void managed_volume_lock(struct managed_volume *managed, bool force);
+
+/* A process of that id ended: true if it was this volume's worker. */
+MUST_CHECK bool managed_volume_reap(struct managed_volume *managed, pid_t pid, int wait_status);
+
+#endif

@@ -1,0 +1,76 @@
+#include "app/volume_server.h"
+
+#include "platform/lockdown.h"
+
+static enum status expand_key(struct volume_server *server, struct message_worker_start *start)
+{
+	struct aes_xts_key *key;
+	enum status status;
+
+	TRY(secret_memory_open(&server->key_memory, sizeof(*key)));
+	key = (struct aes_xts_key *)(void *)server->key_memory.bytes;
+	status = aes_xts_key_init(key, start->volume_key, start->sector_size);
+	secret_wipe_bytes(start->volume_key, sizeof(start->volume_key));
+	return status;
+}
+
+static enum status open_all(struct volume_server *server, struct message_worker_start *start)
+{
+	const enum data_path_kind kind = (enum data_path_kind)start->data_path;
+	const struct data_path_options options = {
+		.name = start->name,
+		.socket_path = start->socket_path,
+		.queue_count = start->queue_count,
+	};
+
+	TRY(expand_key(server, start));
+	TRY(data_path_prepare_process(kind));
+	TRY(backing_disk_open(&server->disk, start->disk_path,
+			      start->is_read_only ? BACKING_DISK_SERVE_READ_ONLY
+						  : BACKING_DISK_SERVE));
+	if (start->sector_size < server->disk.logical_block_size)
+		return FAIL_DISK_GEOMETRY;
+	if (start->data_offset_bytes + start->data_size_bytes > server->disk.size_bytes)
+		return FAIL_SEGMENT_OUTSIDE;
+	server->volume = (struct block_volume){
+		.disk = &server->disk,
+		.data_offset_bytes = start->data_offset_bytes,
+		.size_bytes = start->data_size_bytes,
+		.first_unit = start->first_unit,
+		.cipher = {.encrypt = aes_xts_encrypt_opaque,
+			   .decrypt = aes_xts_decrypt_opaque,
+			   .key = server->key_memory.bytes,
+			   .sector_size = start->sector_size},
+		.is_read_only = start->is_read_only != 0,
+	};
+	TRY(lockdown_disk_role());
+	return data_path_open(&server->path, kind, &options, &server->volume);
+}
+
+enum status volume_server_open(struct volume_server *server, struct message_worker_start *start)
+{
+	enum status status;
+
+	*server = (struct volume_server){.disk = {.fd = -1}};
+	status = open_all(server, start);
+	secret_wipe_bytes(start->volume_key, sizeof(start->volume_key));
+	if (status == OK)
+		return OK;
+	/* Nothing was served, so there is nothing to lose in ending it. */
+	if (volume_server_close(server) != OK)
+		return status;
+	return status;
+}
+
+enum status volume_server_close(struct volume_server *server)
+{
+	enum status status = data_path_close(&server->path);
+
+	/* A path that did not end may still use key and disk: they then live until the process
+	 * ends. */
+	if (server->path.state != NULL)
+		return status;
+	secret_memory_close(&server->key_memory);
+	backing_disk_close(&server->disk);
+	return status;
+}
