@@ -66,10 +66,11 @@ $(file >$(GENERATED)/version.h,$(VERSION_H))
 endif
 endif
 
+# Overwriting, because build/ may be on another file system than the sources.
+KCONFIG = KCONFIG_OVERWRITECONFIG=1 KCONFIG_CONFIG=$(1) kconfig-conf
 $(O)/.config: $(CONFIG_SOURCE) Kconfig | $(PACKAGES)/build
 	@mkdir -p $(@D)
-	@KCONFIG_CONFIG=$@ kconfig-conf --defconfig=$< Kconfig >$@.log || \
-		{ cat $@.log >&2; exit 1; }
+	@$(call KCONFIG,$@) --defconfig=$< Kconfig >$@.log || { cat $@.log >&2; exit 1; }
 	@touch $@
 
 $(GENERATED)/config.h: $(O)/.config platform/configs/header.sh
@@ -87,21 +88,21 @@ menuconfig: | $(PACKAGES)/build
 
 %_defconfig: | $(PACKAGES)/build
 	@test -e platform/configs/$@ || { echo "there is no platform/configs/$@" >&2; exit 1; }
-	@KCONFIG_CONFIG=.config kconfig-conf --defconfig=platform/configs/$@ Kconfig >/dev/null
+	@$(call KCONFIG,.config) --defconfig=platform/configs/$@ Kconfig >/dev/null
 	@echo "configured as $@ (in .config)"
 
 savedefconfig: | $(PACKAGES)/build
-	@KCONFIG_CONFIG=$(or $(wildcard .config),$(O)/.config) kconfig-conf \
-		--savedefconfig=defconfig Kconfig >/dev/null
+	@$(call KCONFIG,$(or $(wildcard .config),$(O)/.config)) --savedefconfig=defconfig \
+		Kconfig >/dev/null
 	@echo "wrote defconfig"
 
 # --- which files a feature brings ---------------------------------------------------------------
 
-FILES_VAULT := io/https.c app/identity.c app/keyvault.c app/key_policy.c app/vault_%.c \
-	app/cmd_rotate.c app/cmd_check.c
+FILES_VAULT := io/https.c app/identity.c app/vault_agent.c app/vault_attempt.c app/vault_role.c \
+	platform/secret_heap.c
 FILES_ARGON2ID := crypto/argon2id.c
-FILES_UBLK := io/ublk_%.c
-FILES_NBD_SOCKET := io/nbd_%.c
+FILES_UBLK := io/ublk_%.c app/data_path_ublk.c
+FILES_NBD_SOCKET := io/nbd_%.c app/data_path_nbd.c
 FILES_AES_NI := crypto/aes_xts_aesni.c
 FILES_BENCH := app/bench_%.c app/cmd_bench.c
 FEATURES := VAULT ARGON2ID UBLK NBD_SOCKET AES_NI BENCH
@@ -114,7 +115,7 @@ LIBRARIES := $(if $(CONFIG_VAULT),-lcurl) -lbearssl -luring $(if $(CONFIG_ARGON2
 # --- how it is compiled -------------------------------------------------------------------------
 
 WARNINGS := -Wall -Wextra -Wconversion -Wswitch-enum -Wvla -Wundef -Werror
-COMMON := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -g -fno-omit-frame-pointer \
+COMMON := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -g -fno-omit-frame-pointer -fno-strict-aliasing \
 	-ffile-prefix-map=$(CURDIR)=. -I. -I$(O)/include
 CC := $(if $(filter clang,$(CC_NAME)),clang-14,gcc)
 OBJECTS := $(O)/obj/$(CC_NAME)
