@@ -17,7 +17,8 @@
 
 #define BOUNCE_SIZE ((size_t)4 * BACKING_DISK_ALIGNMENT)
 
-/* --- claiming it ------------------------------------------------------------------------------- */
+/* --- claiming it -------------------------------------------------------------------------------
+ */
 
 static bool is_mounted(dev_t device)
 {
@@ -31,7 +32,7 @@ static bool is_mounted(dev_t device)
 		return false;
 	while (!found && fgets(line, sizeof(line), mounts) != NULL)
 		found = sscanf(line, "%*s %*s %u:%u", &major_number, &minor_number) == 2 &&
-		        makedev(major_number, minor_number) == device;
+			makedev(major_number, minor_number) == device;
 	fclose(mounts);
 	return found;
 }
@@ -56,7 +57,7 @@ static bool is_behind_loop_device(const char *path)
 		if (strncmp(entry->d_name, "loop", 4) != 0)
 			continue;
 		snprintf(attribute, sizeof(attribute), "/sys/block/%s/loop/backing_file",
-		         entry->d_name);
+			 entry->d_name);
 		file = fopen(attribute, "re");
 		if (file == NULL)
 			continue;
@@ -73,27 +74,21 @@ static bool is_behind_loop_device(const char *path)
 static enum status judge_open_error(const char *path, const struct stat *information, int error)
 {
 	switch (error) {
-	case EBUSY:
-		return is_mounted(information->st_rdev) ? FAIL_DISK_MOUNTED : FAIL_DISK_IN_USE;
+	case EBUSY: return is_mounted(information->st_rdev) ? FAIL_DISK_MOUNTED : FAIL_DISK_IN_USE;
 	case ENOENT:
 	case ENOTDIR:
 	case ENXIO:
 	case ENODEV:
-	case ENOMEDIUM:
-		return FAIL_DISK_ABSENT;
+	case ENOMEDIUM: return FAIL_DISK_ABSENT;
 	case EACCES:
 		/* To root this is what a device with its read-only switch on says. */
 		if (geteuid() != 0)
 			return FAIL_NOT_ROOT;
 		return FAIL_DISK_READ_ONLY;
 	case EROFS:
-	case EPERM:
-		return FAIL_DISK_READ_ONLY;
-	case ETXTBSY:
-		return FAIL_DISK_IN_USE;
-	default:
-		log_errno(LOG_PRIORITY_ERROR, error, "%s: open", path);
-		return FAIL_DISK_IO;
+	case EPERM: return FAIL_DISK_READ_ONLY;
+	case ETXTBSY: return FAIL_DISK_IN_USE;
+	default: log_errno(LOG_PRIORITY_ERROR, error, "%s: open", path); return FAIL_DISK_IO;
 	}
 }
 
@@ -140,7 +135,8 @@ static enum status lock_file(const struct backing_disk *disk, enum backing_disk_
 	return is_behind_loop_device(disk->path) ? FAIL_DISK_IN_USE : OK;
 }
 
-/* --- what it is -------------------------------------------------------------------------------- */
+/* --- what it is --------------------------------------------------------------------------------
+ */
 
 /* An attribute of the disk's queue; a partition's queue is that of the disk it lies on. */
 static bool read_queue_attribute(dev_t device, const char *name, char *text, size_t text_size)
@@ -153,7 +149,7 @@ static bool read_queue_attribute(dev_t device, const char *name, char *text, siz
 		FILE *file;
 
 		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(device),
-		         minor(device), places[i], name);
+			 minor(device), places[i], name);
 		file = fopen(path, "re");
 		if (file == NULL)
 			continue;
@@ -195,17 +191,19 @@ static enum status describe_block_device(struct backing_disk *disk, dev_t device
 	disk->physical_block_size = MAXIMUM(physical_size, disk->logical_block_size);
 	disk->is_rotational = queue_number(device, "rotational", 0) != 0;
 	/* Without an answer the disk is taken to have a cache: a flush too many does no harm. */
-	disk->has_write_cache = !read_queue_attribute(device, "write_cache", cache, sizeof(cache)) ||
-	                        strncmp(cache, "write back", 10) == 0;
+	disk->has_write_cache =
+		!read_queue_attribute(device, "write_cache", cache, sizeof(cache)) ||
+		strncmp(cache, "write back", 10) == 0;
 	disk->has_fua = queue_number(device, "fua", 0) != 0;
 	if (queue_number(device, "discard_max_bytes", 0) > 0)
 		disk->discard_granularity =
 			MAXIMUM((uint32_t)queue_number(device, "discard_granularity", 0),
-		                disk->logical_block_size);
+				disk->logical_block_size);
 	return OK;
 }
 
-/* The kernel of Debian 12 can tell a file's alignment for O_DIRECT, older ones cannot: trying can. */
+/* The kernel of Debian 12 can tell a file's alignment for O_DIRECT, older ones cannot: trying can.
+ */
 static bool takes_direct_reads_of(const struct backing_disk *disk, uint32_t size)
 {
 	_Alignas(BACKING_DISK_ALIGNMENT) uint8_t block[BACKING_DISK_ALIGNMENT];
@@ -269,7 +267,7 @@ enum status backing_disk_adopt(struct backing_disk *disk_out, const char *path, 
 }
 
 enum status backing_disk_open(struct backing_disk *disk_out, const char *path,
-                              enum backing_disk_claim claim)
+			      enum backing_disk_claim claim)
 {
 	struct backing_disk disk;
 	enum status status;
@@ -295,29 +293,30 @@ void backing_disk_close(struct backing_disk *disk)
 	*disk = (struct backing_disk){.fd = -1};
 }
 
-/* --- bytes, at once ---------------------------------------------------------------------------- */
+/* --- bytes, at once ----------------------------------------------------------------------------
+ */
 
 static enum status judge_transfer_error(const struct backing_disk *disk, const char *verb,
-                                        uint64_t offset_bytes, ssize_t moved)
+					uint64_t offset_bytes, ssize_t moved)
 {
 	if (moved == 0)
 		log_error("%s: %s at %llu: the disk ends there", disk->path, verb,
-		          (unsigned long long)offset_bytes);
+			  (unsigned long long)offset_bytes);
 	else
 		log_errno(LOG_PRIORITY_ERROR, errno, "%s: %s at %llu", disk->path, verb,
-		          (unsigned long long)offset_bytes);
+			  (unsigned long long)offset_bytes);
 	return moved < 0 && (errno == ENOSPC || errno == EDQUOT) ? FAIL_DISK_FULL : FAIL_DISK_IO;
 }
 
 /* Reads at least `needed_size` of `size` bytes: the rest may lie past the end of the disk. */
 static enum status read_whole(const struct backing_disk *disk, uint64_t offset_bytes,
-                              uint8_t *target, size_t size, size_t needed_size)
+			      uint8_t *target, size_t size, size_t needed_size)
 {
 	size_t done = 0;
 
 	while (done < needed_size) {
-		ssize_t moved = pread(disk->fd, target + done, size - done,
-		                      (off_t)(offset_bytes + done));
+		ssize_t moved =
+			pread(disk->fd, target + done, size - done, (off_t)(offset_bytes + done));
 
 		if (moved < 0 && errno == EINTR)
 			continue;
@@ -329,13 +328,13 @@ static enum status read_whole(const struct backing_disk *disk, uint64_t offset_b
 }
 
 static enum status write_whole(const struct backing_disk *disk, uint64_t offset_bytes,
-                               const uint8_t *source, size_t size)
+			       const uint8_t *source, size_t size)
 {
 	size_t done = 0;
 
 	while (done < size) {
-		ssize_t moved = pwrite(disk->fd, source + done, size - done,
-		                       (off_t)(offset_bytes + done));
+		ssize_t moved =
+			pwrite(disk->fd, source + done, size - done, (off_t)(offset_bytes + done));
 
 		if (moved < 0 && errno == EINTR)
 			continue;
@@ -352,7 +351,7 @@ static bool is_aligned(uint64_t offset_bytes, const void *memory, size_t size)
 }
 
 enum status backing_disk_read(const struct backing_disk *disk, uint64_t offset_bytes, void *target,
-                              size_t size)
+			      size_t size)
 {
 	_Alignas(BACKING_DISK_ALIGNMENT) uint8_t bounce[BOUNCE_SIZE];
 	uint8_t *position = target;
@@ -374,7 +373,7 @@ enum status backing_disk_read(const struct backing_disk *disk, uint64_t offset_b
 }
 
 enum status backing_disk_write(const struct backing_disk *disk, uint64_t offset_bytes,
-                               const void *source, size_t size)
+			       const void *source, size_t size)
 {
 	_Alignas(BACKING_DISK_ALIGNMENT) uint8_t bounce[BOUNCE_SIZE];
 	const uint8_t *position = source;
@@ -402,7 +401,8 @@ enum status backing_disk_flush(const struct backing_disk *disk)
 	return FAIL_DISK_IO;
 }
 
-/* --- bytes, through a ring --------------------------------------------------------------------- */
+/* --- bytes, through a ring ---------------------------------------------------------------------
+ */
 
 enum status backing_disk_attach(const struct backing_disk *disk, struct ring *ring)
 {
@@ -410,15 +410,15 @@ enum status backing_disk_attach(const struct backing_disk *disk, struct ring *ri
 }
 
 void backing_disk_start_read(const struct backing_disk *disk, struct ring *ring, uint64_t token,
-                             uint8_t *target, size_t size, uint64_t offset_bytes)
+			     uint8_t *target, size_t size, uint64_t offset_bytes)
 {
 	(void)disk;
 	ring_read_fixed(ring, token, BACKING_DISK_SLOT, target, size, offset_bytes);
 }
 
 void backing_disk_start_write(const struct backing_disk *disk, struct ring *ring, uint64_t token,
-                              const uint8_t *source, size_t size, uint64_t offset_bytes,
-                              bool is_durable)
+			      const uint8_t *source, size_t size, uint64_t offset_bytes,
+			      bool is_durable)
 {
 	(void)disk;
 	ring_write_fixed(ring, token, BACKING_DISK_SLOT, source, size, offset_bytes, is_durable);
@@ -431,7 +431,7 @@ void backing_disk_start_flush(const struct backing_disk *disk, struct ring *ring
 }
 
 void backing_disk_start_discard(const struct backing_disk *disk, struct ring *ring, uint64_t token,
-                                uint64_t offset_bytes, uint64_t size)
+				uint64_t offset_bytes, uint64_t size)
 {
 	if (disk->is_block_device)
 		ring_discard_blocks(ring, token, BACKING_DISK_SLOT, offset_bytes, size);

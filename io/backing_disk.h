@@ -30,9 +30,9 @@ struct backing_disk {
 };
 
 enum backing_disk_claim {
-	BACKING_DISK_LOOK,      /* read, also while somebody else serves it */
-	BACKING_DISK_HEADER,    /* read and write beside the process that serves the data */
-	BACKING_DISK_SERVE,     /* read and write, and nobody else may claim or mount it */
+	BACKING_DISK_LOOK,            /* read, also while somebody else serves it */
+	BACKING_DISK_HEADER,          /* read and write beside the process that serves the data */
+	BACKING_DISK_SERVE,           /* read and write, and nobody else may claim or mount it */
 	BACKING_DISK_SERVE_READ_ONLY, /* the same, never written */
 };
 
@@ -41,7 +41,7 @@ enum backing_disk_claim {
  * FAIL_DISK_ABSENT, FAIL_DISK_KIND, FAIL_DISK_MOUNTED, FAIL_DISK_IN_USE, FAIL_DISK_READ_ONLY,
  * FAIL_NOT_ROOT (no permission), FAIL_DISK_IO. */
 MUST_CHECK enum status backing_disk_open(struct backing_disk *disk, const char *path,
-                                         enum backing_disk_claim claim);
+					 enum backing_disk_claim claim);
 
 /* The same for a descriptor from another process, already claimed there: takes `fd`. */
 MUST_CHECK enum status backing_disk_adopt(struct backing_disk *disk, const char *path, int fd);
@@ -52,9 +52,9 @@ void backing_disk_close(struct backing_disk *disk); /* harmless if never opened 
  * BACKING_DISK_ALIGNMENT. FAIL_DISK_IO, also past the end of the disk; FAIL_DISK_FULL when a file
  * cannot grow. A write that fails may have written a part. */
 MUST_CHECK enum status backing_disk_read(const struct backing_disk *disk, uint64_t offset_bytes,
-                                         void *target, size_t size);
+					 void *target, size_t size);
 MUST_CHECK enum status backing_disk_write(const struct backing_disk *disk, uint64_t offset_bytes,
-                                          const void *source, size_t size);
+					  const void *source, size_t size);
 /* Everything written before is on stable storage when this returns OK. */
 MUST_CHECK enum status backing_disk_flush(const struct backing_disk *disk);
 
@@ -65,12 +65,12 @@ MUST_CHECK enum status backing_disk_attach(const struct backing_disk *disk, stru
  * Addresses lie in the ring's registered memory; offset, size and address are multiples of the
  * logical block size. */
 void backing_disk_start_read(const struct backing_disk *disk, struct ring *ring, uint64_t token,
-                             uint8_t *target, size_t size, uint64_t offset_bytes);
+			     uint8_t *target, size_t size, uint64_t offset_bytes);
 void backing_disk_start_write(const struct backing_disk *disk, struct ring *ring, uint64_t token,
-                              const uint8_t *source, size_t size, uint64_t offset_bytes,
-                              bool is_durable);
+			      const uint8_t *source, size_t size, uint64_t offset_bytes,
+			      bool is_durable);
 void backing_disk_start_flush(const struct backing_disk *disk, struct ring *ring, uint64_t token);
 void backing_disk_start_discard(const struct backing_disk *disk, struct ring *ring, uint64_t token,
-                                uint64_t offset_bytes, uint64_t size);
+				uint64_t offset_bytes, uint64_t size);
 
 #endif

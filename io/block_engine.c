@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Before a cipher list of at least this many bytes, what was started goes to the disk first, so that
- * disk and cipher work at the same time. Below it the trip into the kernel costs more than it wins. */
+/* Before a cipher list of at least this many bytes, what was started goes to the disk first, so
+ * that disk and cipher work at the same time. Below it the trip into the kernel costs more than it
+ * wins. */
 #define EARLY_SUBMIT_SIZE (32 * 1024)
 
 /* Numbers in the order they came. Never full: a number is in it at most once. */
@@ -102,12 +103,13 @@ static void act(struct block_engine *engine, uint32_t index)
 	case REQUEST_READING:
 		engine->pieces_with_disk++;
 		backing_disk_start_read(disk, engine->ring, token, piece->buffer + piece->done_size,
-		                        left, disk_offset);
+					left, disk_offset);
 		break;
 	case REQUEST_WRITING:
 		engine->pieces_with_disk++;
-		backing_disk_start_write(disk, engine->ring, token, piece->buffer + piece->done_size,
-		                         left, disk_offset, piece->is_durable);
+		backing_disk_start_write(disk, engine->ring, token,
+					 piece->buffer + piece->done_size, left, disk_offset,
+					 piece->is_durable);
 		break;
 	case REQUEST_FLUSHING:
 		engine->pieces_with_disk++;
@@ -117,19 +119,12 @@ static void act(struct block_engine *engine, uint32_t index)
 		engine->pieces_with_disk++;
 		backing_disk_start_discard(disk, engine->ring, token, disk_offset, left);
 		break;
-	case REQUEST_DECRYPTING:
-		push(&engine->to_decrypt, index);
-		break;
-	case REQUEST_ENCRYPTING:
-		push(&engine->to_encrypt, index);
-		break;
-	case REQUEST_DONE:
-		note_done(engine, index);
-		break;
+	case REQUEST_DECRYPTING: push(&engine->to_decrypt, index); break;
+	case REQUEST_ENCRYPTING: push(&engine->to_encrypt, index); break;
+	case REQUEST_DONE: note_done(engine, index); break;
 	case REQUEST_IDLE:
 	case REQUEST_BROKEN:
-	case REQUEST_STATES:
-		CHECK(false);
+	case REQUEST_STATES: CHECK(false);
 	}
 }
 
@@ -147,7 +142,7 @@ static void handle_disk(void *context, uint32_t index, int32_t result)
 }
 
 static void begin_piece(struct block_engine *engine, unsigned number, struct block_request request,
-                        enum request_event event)
+			enum request_event event)
 {
 	struct tag *tag = &engine->tags[number];
 	uint32_t index = number * engine->pieces_per_tag + tag->piece_count;
@@ -164,34 +159,35 @@ static void begin_piece(struct block_engine *engine, unsigned number, struct blo
 
 /* Without data: one piece does all of it. */
 static void begin_whole(struct block_engine *engine, unsigned number, enum request_event event,
-                        int error)
+			int error)
 {
 	const struct block_command *command = &engine->tags[number].command;
 
 	engine->tags[number].begun_size = command->size;
 	begin_piece(engine, number,
-	            (struct block_request){.error = error,
-	                                   .offset_bytes = command->offset_bytes,
-	                                   .size = command->size},
-	            event);
+		    (struct block_request){.error = error,
+					   .offset_bytes = command->offset_bytes,
+					   .size = command->size},
+		    event);
 }
 
 /* With data: the next `size` bytes, cut into pieces of the tag's buffer. */
 static void begin_transfer(struct block_engine *engine, unsigned number, uint64_t size,
-                           enum request_event event)
+			   enum request_event event)
 {
 	struct tag *tag = &engine->tags[number];
 	uint8_t *buffer = buffer_pool_at(engine->pool, number);
 
 	for (uint64_t done = 0; done < size; done += engine->piece_size)
-		begin_piece(engine, number,
-		            (struct block_request){
-				    .is_durable = tag->command.is_durable,
-				    .offset_bytes = tag->command.offset_bytes + tag->begun_size + done,
-				    .size = MINIMUM(engine->piece_size, size - done),
-				    .buffer = buffer + done,
-		            },
-		            event);
+		begin_piece(
+			engine, number,
+			(struct block_request){
+				.is_durable = tag->command.is_durable,
+				.offset_bytes = tag->command.offset_bytes + tag->begun_size + done,
+				.size = MINIMUM(engine->piece_size, size - done),
+				.buffer = buffer + done,
+			},
+			event);
 	tag->begun_size += size;
 }
 
@@ -206,7 +202,7 @@ static void begin_zeroing(struct block_engine *engine, unsigned number)
 }
 
 void block_engine_submit(struct block_engine *engine, unsigned number,
-                         const struct block_command *command)
+			 const struct block_command *command)
 {
 	struct tag *tag;
 	int error = block_request_judge(&engine->limits, command);
@@ -221,31 +217,22 @@ void block_engine_submit(struct block_engine *engine, unsigned number,
 		return;
 	}
 	switch (command->operation) {
-	case BLOCK_READ:
-		begin_transfer(engine, number, command->size, REQUEST_ASKED_READ);
-		break;
-	case BLOCK_WRITE:
-		begin_transfer(engine, number, command->size, REQUEST_ASKED_WRITE);
-		break;
-	case BLOCK_WRITE_ZEROES:
-		begin_zeroing(engine, number);
-		break;
-	case BLOCK_FLUSH:
-		begin_whole(engine, number, REQUEST_ASKED_FLUSH, 0);
-		break;
+	case BLOCK_READ: begin_transfer(engine, number, command->size, REQUEST_ASKED_READ); break;
+	case BLOCK_WRITE: begin_transfer(engine, number, command->size, REQUEST_ASKED_WRITE); break;
+	case BLOCK_WRITE_ZEROES: begin_zeroing(engine, number); break;
+	case BLOCK_FLUSH: begin_whole(engine, number, REQUEST_ASKED_FLUSH, 0); break;
 	case BLOCK_DISCARD:
 		/* Durable or not is the same: what the range holds afterwards is of no use. */
 		begin_whole(engine, number, REQUEST_ASKED_DISCARD, 0);
 		break;
-	case BLOCK_OPERATIONS:
-		CHECK(false);
+	case BLOCK_OPERATIONS: CHECK(false);
 	}
 }
 
 /* Gives the cipher as one list what waits, up to its share of a turn. */
 static enum status transform(struct block_engine *engine, struct queue *queue,
-                             void (*cipher)(const void *key, const struct sector_run *runs,
-                                            size_t run_count))
+			     void (*cipher)(const void *key, const struct sector_run *runs,
+					    size_t run_count))
 {
 	unsigned count = 0;
 	uint64_t size = 0;
@@ -255,7 +242,8 @@ static enum status transform(struct block_engine *engine, struct queue *queue,
 		const struct block_request *piece = &engine->pieces[index];
 
 		engine->runs[count] = (struct sector_run){
-			.first_unit = engine->volume->first_unit + piece->offset_bytes / SECTOR_UNIT_SIZE,
+			.first_unit =
+				engine->volume->first_unit + piece->offset_bytes / SECTOR_UNIT_SIZE,
 			.source = piece->buffer,
 			.target = piece->buffer,
 			.size = piece->size,
@@ -310,10 +298,10 @@ static void check_places(const struct block_engine *engine)
 	CHECK(in_state[REQUEST_DECRYPTING] == engine->to_decrypt.count);
 	CHECK(in_state[REQUEST_ENCRYPTING] == engine->to_encrypt.count);
 	CHECK(in_state[REQUEST_READING] + in_state[REQUEST_WRITING] + in_state[REQUEST_FLUSHING] +
-	              in_state[REQUEST_DISCARDING] ==
+		      in_state[REQUEST_DISCARDING] ==
 	      engine->pieces_with_disk);
 	CHECK(in_state[REQUEST_IDLE] + in_state[REQUEST_DONE] + engine->to_decrypt.count +
-	              engine->to_encrypt.count + engine->pieces_with_disk ==
+		      engine->to_encrypt.count + engine->pieces_with_disk ==
 	      engine->piece_count);
 	CHECK(engine->tags_open >= engine->to_tell.count);
 }
@@ -344,7 +332,7 @@ const struct block_limits *block_engine_limits(const struct block_engine *engine
 }
 
 static unsigned count_pieces_per_tag(const struct block_engine_options *options,
-                                     const struct buffer_pool *pool)
+				     const struct buffer_pool *pool)
 {
 	CHECK(options->piece_size % BACKING_DISK_ALIGNMENT == 0);
 	if (options->piece_size == 0)
@@ -353,7 +341,7 @@ static unsigned count_pieces_per_tag(const struct block_engine_options *options,
 }
 
 unsigned block_engine_operations_max(const struct block_engine_options *options,
-                                     const struct buffer_pool *pool)
+				     const struct buffer_pool *pool)
 {
 	return options->tag_count * count_pieces_per_tag(options, pool);
 }
@@ -392,10 +380,10 @@ static bool allocate(struct block_engine *engine)
 }
 
 enum status block_engine_open(struct block_engine **engine_out,
-                              const struct block_engine_options *options,
-                              const struct block_volume *volume, struct ring *ring,
-                              struct buffer_pool *pool, block_engine_complete *complete,
-                              void *context)
+			      const struct block_engine_options *options,
+			      const struct block_volume *volume, struct ring *ring,
+			      struct buffer_pool *pool, block_engine_complete *complete,
+			      void *context)
 {
 	struct block_engine *engine;
 
@@ -409,19 +397,19 @@ enum status block_engine_open(struct block_engine **engine_out,
 	*engine = (struct block_engine){
 		.volume = volume,
 		.limits = {.size_bytes = volume->size_bytes,
-	                   .sector_size = volume->cipher.sector_size,
-	                   .transfer_size_max = pool->buffer_size,
-	                   .is_writable = volume->disk->is_writable && !volume->is_read_only,
-	                   .can_discard = volume->allows_discard &&
-	                                  volume->disk->discard_granularity > 0},
+			   .sector_size = volume->cipher.sector_size,
+			   .transfer_size_max = pool->buffer_size,
+			   .is_writable = volume->disk->is_writable && !volume->is_read_only,
+			   .can_discard =
+				   volume->allows_discard && volume->disk->discard_granularity > 0},
 		.ring = ring,
 		.pool = pool,
 		.complete = complete,
 		.context = context,
 		.tag_count = options->tag_count,
 		.piece_size = options->piece_size == 0 ? pool->buffer_size : options->piece_size,
-		.cipher_size = options->cipher_size == 0 ? BLOCK_ENGINE_CIPHER_SIZE
-		                                         : options->cipher_size,
+		.cipher_size =
+			options->cipher_size == 0 ? BLOCK_ENGINE_CIPHER_SIZE : options->cipher_size,
 		.pieces_per_tag = count_pieces_per_tag(options, pool),
 	};
 	engine->piece_count = engine->tag_count * engine->pieces_per_tag;

@@ -38,7 +38,7 @@ struct block_volume {
 	const struct backing_disk *disk;
 	uint64_t data_offset_bytes; /* on the disk; a multiple of the sector size */
 	uint64_t size_bytes;        /* a multiple of the sector size */
-	uint64_t first_unit;        /* tweak of the first sector (LUKS2: iv_tweak); 512-byte units */
+	uint64_t first_unit; /* tweak of the first sector (LUKS2: iv_tweak); 512-byte units */
 	struct block_cipher cipher;
 	bool is_read_only;
 	bool allows_discard; /* the operator's wish; needs a disk that can */
@@ -60,9 +60,9 @@ struct block_engine_options {
 
 /* How many operations on the ring the disk may have under way, and which slot among the ring's
  * files is taken (BACKING_DISK_SLOT): what the front end adds to its own for struct ring_options.
- * */
+ */
 unsigned block_engine_operations_max(const struct block_engine_options *options,
-                                     const struct buffer_pool *pool);
+				     const struct buffer_pool *pool);
 
 /* Runs within block_engine_advance. `error` is 0 or a positive errno. For a good READ the tag's
  * buffer holds plaintext. May submit again, the same tag too. */
@@ -73,10 +73,10 @@ struct block_engine; /* made of memory taken in block_engine_open */
 /* Keeps `volume`, `ring` (open; its files count at least 1) and `pool` (buffer `tag` belongs to
  * request `tag`), registers the pool with the ring and attaches the disk. */
 MUST_CHECK enum status block_engine_open(struct block_engine **engine,
-                                         const struct block_engine_options *options,
-                                         const struct block_volume *volume, struct ring *ring,
-                                         struct buffer_pool *pool, block_engine_complete *complete,
-                                         void *context);
+					 const struct block_engine_options *options,
+					 const struct block_volume *volume, struct ring *ring,
+					 struct buffer_pool *pool, block_engine_complete *complete,
+					 void *context);
 
 /* Close the ring first. Sets *engine to NULL; harmless if it is. */
 void block_engine_close(struct block_engine **engine);
@@ -86,9 +86,9 @@ const struct block_limits *block_engine_limits(const struct block_engine *engine
 /* `tag` must not be under way. For a WRITE its buffer holds the plaintext, which is encrypted where
  * it lies; until the outcome is told, the buffer is the engine's. A command that
  * block_request_judge refuses is answered with that error, in block_engine_advance like any other.
- * */
+ */
 void block_engine_submit(struct block_engine *engine, unsigned tag,
-                         const struct block_command *command);
+			 const struct block_command *command);
 
 MUST_CHECK enum status block_engine_advance(struct block_engine *engine);
 

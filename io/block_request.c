@@ -2,45 +2,53 @@
 
 #include <errno.h>
 
-/* What is not written here is REQUEST_BROKEN. A failed disk is told like any other outcome: the error
- * stands in the request. */
+/* What is not written here is REQUEST_BROKEN. A failed disk is told like any other outcome: the
+ * error stands in the request. */
 static const enum request_state next_state[REQUEST_STATES][REQUEST_EVENTS] = {
-	[REQUEST_IDLE] = {
-		[REQUEST_ASKED_READ] = REQUEST_READING,
-		[REQUEST_ASKED_WRITE] = REQUEST_ENCRYPTING,
-		[REQUEST_ASKED_FLUSH] = REQUEST_FLUSHING,
-		[REQUEST_ASKED_DISCARD] = REQUEST_DISCARDING,
-		[REQUEST_REFUSED] = REQUEST_DONE,
-	},
-	[REQUEST_READING] = {
-		[REQUEST_DISK_DONE] = REQUEST_DECRYPTING,
-		[REQUEST_DISK_SHORT] = REQUEST_READING,
-		[REQUEST_DISK_FAILED] = REQUEST_DONE,
-	},
-	[REQUEST_DECRYPTING] = {
-		[REQUEST_TRANSFORMED] = REQUEST_DONE,
-	},
-	[REQUEST_ENCRYPTING] = {
-		[REQUEST_TRANSFORMED] = REQUEST_WRITING,
-	},
-	[REQUEST_WRITING] = {
-		[REQUEST_DISK_DONE] = REQUEST_DONE,
-		[REQUEST_DISK_SHORT] = REQUEST_WRITING,
-		[REQUEST_DISK_FAILED] = REQUEST_DONE,
-	},
-	[REQUEST_FLUSHING] = {
-		[REQUEST_DISK_DONE] = REQUEST_DONE,
-		[REQUEST_DISK_SHORT] = REQUEST_FLUSHING,
-		[REQUEST_DISK_FAILED] = REQUEST_DONE,
-	},
-	[REQUEST_DISCARDING] = {
-		[REQUEST_DISK_DONE] = REQUEST_DONE,
-		[REQUEST_DISK_SHORT] = REQUEST_DISCARDING,
-		[REQUEST_DISK_FAILED] = REQUEST_DONE,
-	},
-	[REQUEST_DONE] = {
-		[REQUEST_TOLD] = REQUEST_IDLE,
-	},
+	[REQUEST_IDLE] =
+		{
+			[REQUEST_ASKED_READ] = REQUEST_READING,
+			[REQUEST_ASKED_WRITE] = REQUEST_ENCRYPTING,
+			[REQUEST_ASKED_FLUSH] = REQUEST_FLUSHING,
+			[REQUEST_ASKED_DISCARD] = REQUEST_DISCARDING,
+			[REQUEST_REFUSED] = REQUEST_DONE,
+		},
+	[REQUEST_READING] =
+		{
+			[REQUEST_DISK_DONE] = REQUEST_DECRYPTING,
+			[REQUEST_DISK_SHORT] = REQUEST_READING,
+			[REQUEST_DISK_FAILED] = REQUEST_DONE,
+		},
+	[REQUEST_DECRYPTING] =
+		{
+			[REQUEST_TRANSFORMED] = REQUEST_DONE,
+		},
+	[REQUEST_ENCRYPTING] =
+		{
+			[REQUEST_TRANSFORMED] = REQUEST_WRITING,
+		},
+	[REQUEST_WRITING] =
+		{
+			[REQUEST_DISK_DONE] = REQUEST_DONE,
+			[REQUEST_DISK_SHORT] = REQUEST_WRITING,
+			[REQUEST_DISK_FAILED] = REQUEST_DONE,
+		},
+	[REQUEST_FLUSHING] =
+		{
+			[REQUEST_DISK_DONE] = REQUEST_DONE,
+			[REQUEST_DISK_SHORT] = REQUEST_FLUSHING,
+			[REQUEST_DISK_FAILED] = REQUEST_DONE,
+		},
+	[REQUEST_DISCARDING] =
+		{
+			[REQUEST_DISK_DONE] = REQUEST_DONE,
+			[REQUEST_DISK_SHORT] = REQUEST_DISCARDING,
+			[REQUEST_DISK_FAILED] = REQUEST_DONE,
+		},
+	[REQUEST_DONE] =
+		{
+			[REQUEST_TOLD] = REQUEST_IDLE,
+		},
 };
 
 enum request_state block_request_next(enum request_state state, enum request_event event)
@@ -62,7 +70,7 @@ static enum request_event fail(struct block_request *request, int error)
 }
 
 enum request_event block_request_take_result(struct block_request *request, int32_t result,
-                                             uint32_t block_size)
+					     uint32_t block_size)
 {
 	uint64_t left = request->size - request->done_size;
 	uint64_t moved;
@@ -123,10 +131,14 @@ int block_request_judge(const struct block_limits *limits, const struct block_co
 const char *block_request_state_word(enum request_state state)
 {
 	static const char *const words[REQUEST_STATES] = {
-		[REQUEST_BROKEN] = "broken",         [REQUEST_IDLE] = "idle",
-		[REQUEST_READING] = "reading",       [REQUEST_DECRYPTING] = "decrypting",
-		[REQUEST_ENCRYPTING] = "encrypting", [REQUEST_WRITING] = "writing",
-		[REQUEST_FLUSHING] = "flushing",     [REQUEST_DISCARDING] = "discarding",
+		[REQUEST_BROKEN] = "broken",
+		[REQUEST_IDLE] = "idle",
+		[REQUEST_READING] = "reading",
+		[REQUEST_DECRYPTING] = "decrypting",
+		[REQUEST_ENCRYPTING] = "encrypting",
+		[REQUEST_WRITING] = "writing",
+		[REQUEST_FLUSHING] = "flushing",
+		[REQUEST_DISCARDING] = "discarding",
 		[REQUEST_DONE] = "done",
 	};
 

@@ -41,9 +41,9 @@ enum request_event {
 	REQUEST_ASKED_WRITE,
 	REQUEST_ASKED_FLUSH,
 	REQUEST_ASKED_DISCARD,
-	REQUEST_REFUSED,     /* asked for something impossible */
-	REQUEST_DISK_DONE,   /* the whole range */
-	REQUEST_DISK_SHORT,  /* a part of it: go on with the rest */
+	REQUEST_REFUSED,    /* asked for something impossible */
+	REQUEST_DISK_DONE,  /* the whole range */
+	REQUEST_DISK_SHORT, /* a part of it: go on with the rest */
 	REQUEST_DISK_FAILED,
 	REQUEST_TRANSFORMED, /* by the cipher */
 	REQUEST_TOLD,        /* to the front end */
@@ -69,9 +69,9 @@ void block_request_step(struct block_request *request, enum request_event event)
 /* Takes in the kernel's result for the rest of the range and says what it amounts to. A count is
  * rounded down to whole blocks; a result that does not bring the request on is a failure (EIO), as
  * is a count above what was asked for. EINTR and EAGAIN mean "again": a short transfer of nothing.
- * */
+ */
 enum request_event block_request_take_result(struct block_request *request, int32_t result,
-                                             uint32_t block_size);
+					     uint32_t block_size);
 
 /* What the volume allows, for judging commands. */
 struct block_limits {

@@ -17,15 +17,15 @@
 static uint8_t *map_reserved(size_t size)
 {
 	return mmap(NULL, size, PROT_READ | PROT_WRITE,
-	            MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
 }
 
-/* Ordinary memory that begins on a huge page's boundary, with the wish that the kernel make it of huge
- * pages. */
+/* Ordinary memory that begins on a huge page's boundary, with the wish that the kernel make it of
+ * huge pages. */
 static uint8_t *map_aligned(size_t size)
 {
 	uint8_t *start = mmap(NULL, size + HUGE_PAGE_SIZE, PROT_READ | PROT_WRITE,
-	                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	size_t front;
 
 	if (start == MAP_FAILED)
@@ -66,11 +66,11 @@ enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size, unsig
 	(void)madvise(arena, size, MADV_DONTDUMP);
 	(void)madvise(arena, size, MADV_DONTFORK);
 	*pool = (struct buffer_pool){.arena = arena,
-	                             .arena_size = size,
-	                             .buffer_size = buffer_size,
-	                             .stride = stride,
-	                             .buffer_count = buffer_count,
-	                             .is_huge = is_huge};
+				     .arena_size = size,
+				     .buffer_size = buffer_size,
+				     .stride = stride,
+				     .buffer_count = buffer_count,
+				     .is_huge = is_huge};
 	return OK;
 }
 

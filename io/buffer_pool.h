@@ -17,7 +17,7 @@ struct buffer_pool {
 /* `buffer_size` is a multiple of 4096. Each buffer begins on a page. FAIL_OUT_OF_MEMORY if there is
  * not as much memory, or it cannot be locked. */
 MUST_CHECK enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size,
-                                        unsigned buffer_count);
+					unsigned buffer_count);
 
 /* Nothing may be using a buffer: close the ring that has them registered first. Harmless if never
  * opened. */

@@ -7,28 +7,33 @@
 #include "platform/log.h"
 
 static const enum nbd_connection_state next_state[NBD_CONNECTION_STATES][NBD_CONNECTION_EVENTS] = {
-	[NBD_CONNECTION_FREE] = {
-		[NBD_CONNECTION_ACCEPTED] = NBD_CONNECTION_HANDSHAKE,
-	},
-	[NBD_CONNECTION_HANDSHAKE] = {
-		[NBD_CONNECTION_AGREED] = NBD_CONNECTION_TRANSMISSION,
-		[NBD_CONNECTION_ENDED] = NBD_CONNECTION_DRAINING,
-		[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
-	},
-	[NBD_CONNECTION_TRANSMISSION] = {
-		[NBD_CONNECTION_ENDED] = NBD_CONNECTION_DRAINING,
-		[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
-	},
-	[NBD_CONNECTION_DRAINING] = {
-		[NBD_CONNECTION_ENDED] = NBD_CONNECTION_DRAINING,
-		[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
-		[NBD_CONNECTION_EMPTIED] = NBD_CONNECTION_CLOSING,
-	},
-	[NBD_CONNECTION_CLOSING] = {
-		[NBD_CONNECTION_ENDED] = NBD_CONNECTION_CLOSING,
-		[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
-		[NBD_CONNECTION_EMPTIED] = NBD_CONNECTION_FREE,
-	},
+	[NBD_CONNECTION_FREE] =
+		{
+			[NBD_CONNECTION_ACCEPTED] = NBD_CONNECTION_HANDSHAKE,
+		},
+	[NBD_CONNECTION_HANDSHAKE] =
+		{
+			[NBD_CONNECTION_AGREED] = NBD_CONNECTION_TRANSMISSION,
+			[NBD_CONNECTION_ENDED] = NBD_CONNECTION_DRAINING,
+			[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
+		},
+	[NBD_CONNECTION_TRANSMISSION] =
+		{
+			[NBD_CONNECTION_ENDED] = NBD_CONNECTION_DRAINING,
+			[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
+		},
+	[NBD_CONNECTION_DRAINING] =
+		{
+			[NBD_CONNECTION_ENDED] = NBD_CONNECTION_DRAINING,
+			[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
+			[NBD_CONNECTION_EMPTIED] = NBD_CONNECTION_CLOSING,
+		},
+	[NBD_CONNECTION_CLOSING] =
+		{
+			[NBD_CONNECTION_ENDED] = NBD_CONNECTION_CLOSING,
+			[NBD_CONNECTION_FAILED] = NBD_CONNECTION_CLOSING,
+			[NBD_CONNECTION_EMPTIED] = NBD_CONNECTION_FREE,
+		},
 };
 
 static void step(struct nbd_connection *connection, enum nbd_connection_event event)
@@ -60,7 +65,7 @@ static void fail(struct nbd_connection *connection, const char *why)
 }
 
 void nbd_connection_start(struct nbd_connection *connection, struct nbd_service *service, int fd,
-                          uint64_t handshake_deadline_ms)
+			  uint64_t handshake_deadline_ms)
 {
 	CHECK(connection->state == NBD_CONNECTION_FREE);
 	if (ring_set_file(&service->ring, service->first_slot + connection->number, fd) != OK) {
@@ -80,7 +85,8 @@ static void set_parts(struct msghdr *message, struct iovec *parts, size_t count)
 	message->msg_iovlen = (__typeof__(message->msg_iovlen))count;
 }
 
-/* --- from the client --------------------------------------------------------------------------- */
+/* --- from the client ---------------------------------------------------------------------------
+ */
 
 static size_t available(const struct nbd_connection *connection)
 {
@@ -96,7 +102,7 @@ static void submit(struct nbd_service *service, unsigned number)
 }
 
 static uint8_t *payload_position(const struct nbd_connection *connection,
-                                 const struct nbd_service *service)
+				 const struct nbd_service *service)
 {
 	unsigned number = connection->payload_tag;
 
@@ -105,7 +111,7 @@ static uint8_t *payload_position(const struct nbd_connection *connection,
 }
 
 static void note_payload(struct nbd_connection *connection, struct nbd_service *service,
-                         size_t size)
+			 size_t size)
 {
 	CHECK(size <= connection->payload_left);
 	connection->payload_left -= size;
@@ -114,7 +120,7 @@ static void note_payload(struct nbd_connection *connection, struct nbd_service *
 }
 
 void nbd_connection_note_received(struct nbd_connection *connection, struct nbd_service *service,
-                                  int32_t result)
+				  int32_t result)
 {
 	size_t to_payload;
 
@@ -125,7 +131,7 @@ void nbd_connection_note_received(struct nbd_connection *connection, struct nbd_
 	if (result <= 0) {
 		if (result < 0 && result != -ECONNRESET)
 			log_errno(LOG_PRIORITY_WARNING, -result, "NBD client %u: receive",
-			          connection->number);
+				  connection->number);
 		step(connection, result == 0 ? NBD_CONNECTION_ENDED : NBD_CONNECTION_FAILED);
 		return;
 	}
@@ -138,7 +144,7 @@ void nbd_connection_note_received(struct nbd_connection *connection, struct nbd_
 
 /* 0, or why the request is refused. */
 static int translate(struct block_command *command, const struct nbd_request *request,
-                     const struct block_limits *limits)
+		     const struct block_limits *limits)
 {
 	static const struct {
 		bool is_known;
@@ -151,7 +157,7 @@ static int translate(struct block_command *command, const struct nbd_request *re
 		[NBD_FLUSH] = {true, BLOCK_FLUSH, NBD_COMMAND_FUA},
 		[NBD_TRIM] = {true, BLOCK_DISCARD, NBD_COMMAND_FUA},
 		[NBD_WRITE_ZEROES] = {true, BLOCK_WRITE_ZEROES,
-	                              NBD_COMMAND_FUA | NBD_COMMAND_NO_HOLE},
+				      NBD_COMMAND_FUA | NBD_COMMAND_NO_HOLE},
 	};
 
 	if (request->command >= ARRAY_COUNT(commands) || !commands[request->command].is_known ||
@@ -167,7 +173,7 @@ static int translate(struct block_command *command, const struct nbd_request *re
 }
 
 static void begin_request(struct nbd_connection *connection, struct nbd_service *service,
-                          const struct nbd_request *request, unsigned number)
+			  const struct nbd_request *request, unsigned number)
 {
 	struct nbd_tag *tag = &service->tags.tags[number];
 	int error;
@@ -241,27 +247,20 @@ static bool take_handshake(struct nbd_connection *connection, struct nbd_service
 	if (connection->output_end > 0)
 		return false;
 	nbd_handshake_step(&connection->handshake, &service->export,
-	                   connection->input + connection->input_begin, available(connection), &used,
-	                   connection->output, &connection->output_end);
+			   connection->input + connection->input_begin, available(connection),
+			   &used, connection->output, &connection->output_end);
 	connection->input_begin += used;
 	switch (connection->handshake.state) {
-	case NBD_HANDSHAKE_TRANSMISSION:
-		step(connection, NBD_CONNECTION_AGREED);
-		return true;
-	case NBD_HANDSHAKE_ENDED:
-		step(connection, NBD_CONNECTION_ENDED);
-		return false;
+	case NBD_HANDSHAKE_TRANSMISSION: step(connection, NBD_CONNECTION_AGREED); return true;
+	case NBD_HANDSHAKE_ENDED: step(connection, NBD_CONNECTION_ENDED); return false;
 	case NBD_HANDSHAKE_REFUSED:
 		fail(connection, "not a handshake, or for an export that is not here");
 		return false;
 	case NBD_HANDSHAKE_GREETING:
 	case NBD_HANDSHAKE_FLAGS:
-	case NBD_HANDSHAKE_OPTIONS:
-		return used > 0 || connection->output_end > 0;
+	case NBD_HANDSHAKE_OPTIONS: return used > 0 || connection->output_end > 0;
 	case NBD_HANDSHAKE_BROKEN:
-	default:
-		CHECK(false);
-		return false;
+	default: CHECK(false); return false;
 	}
 }
 
@@ -276,7 +275,7 @@ void nbd_connection_take_input(struct nbd_connection *connection, struct nbd_ser
 		} else if (connection->state == NBD_CONNECTION_TRANSMISSION) {
 			take_payload(connection, service);
 			goes_on = connection->payload_left + connection->skip_left == 0 &&
-			          take_request(connection, service);
+				  take_request(connection, service);
 		} else {
 			goes_on = false;
 		}
@@ -299,19 +298,20 @@ static void start_receive(struct nbd_connection *connection, struct nbd_service 
 	if (connection->payload_left > 0)
 		connection->receive_parts[part_count++] =
 			(struct iovec){.iov_base = payload_position(connection, service),
-		                       .iov_len = connection->payload_left};
+				       .iov_len = connection->payload_left};
 	connection->receive_parts[part_count++] = (struct iovec){
 		.iov_base = connection->input + unused, .iov_len = NBD_INPUT_SIZE - unused};
 	set_parts(&connection->receive_message, connection->receive_parts, part_count);
 	connection->is_receiving = true;
 	ring_receive(&service->ring, ring_token(service->receive_handler, connection->number),
-	             service->first_slot + connection->number, &connection->receive_message);
+		     service->first_slot + connection->number, &connection->receive_message);
 }
 
-/* --- to the client ----------------------------------------------------------------------------- */
+/* --- to the client -----------------------------------------------------------------------------
+ */
 
 void nbd_connection_answer(struct nbd_connection *connection, struct nbd_service *service,
-                           unsigned number, int error)
+			   unsigned number, int error)
 {
 	struct nbd_tag *tag = &service->tags.tags[number];
 
@@ -321,11 +321,12 @@ void nbd_connection_answer(struct nbd_connection *connection, struct nbd_service
 		return;
 	}
 	nbd_reply_encode(tag->reply, tag->cookie, error);
-	tag->reply_data_size =
-		error == 0 && tag->command.operation == BLOCK_READ ? (uint32_t)tag->command.size : 0;
+	tag->reply_data_size = error == 0 && tag->command.operation == BLOCK_READ
+				       ? (uint32_t)tag->command.size
+				       : 0;
 	CHECK(connection->reply_count < service->tags.count);
 	connection->replies[(connection->reply_first + connection->reply_count) %
-	                    service->tags.count] = number;
+			    service->tags.count] = number;
 	connection->reply_count++;
 }
 
@@ -344,7 +345,7 @@ static void drop_first_reply(struct nbd_connection *connection, struct nbd_servi
 }
 
 static void note_sent_bytes(struct nbd_connection *connection, struct nbd_service *service,
-                            size_t size)
+			    size_t size)
 {
 	size_t of_output = MINIMUM(size, connection->output_end - connection->output_begin);
 
@@ -366,7 +367,7 @@ static void note_sent_bytes(struct nbd_connection *connection, struct nbd_servic
 }
 
 void nbd_connection_note_sent(struct nbd_connection *connection, struct nbd_service *service,
-                              int32_t result)
+			      int32_t result)
 {
 	CHECK(connection->is_sending);
 	connection->is_sending = false;
@@ -382,8 +383,8 @@ void nbd_connection_note_sent(struct nbd_connection *connection, struct nbd_serv
 }
 
 /* Appends bytes to what is to be sent, but for the first `sent` of them. */
-static size_t add_part(struct nbd_connection *connection, size_t *count, uint8_t *bytes, size_t size,
-                       uint64_t *sent)
+static size_t add_part(struct nbd_connection *connection, size_t *count, uint8_t *bytes,
+		       size_t size, uint64_t *sent)
 {
 	size_t skipped = MINIMUM(size, *sent);
 
@@ -404,8 +405,8 @@ static void start_send(struct nbd_connection *connection, struct nbd_service *se
 		return;
 	size += add_part(connection, &count, connection->output, connection->output_end, &sent);
 	sent = connection->reply_sent_size;
-	for (unsigned i = 0; i < connection->reply_count && i < NBD_SEND_REPLIES_MAX &&
-	                     size < NBD_SEND_SIZE_MAX;
+	for (unsigned i = 0;
+	     i < connection->reply_count && i < NBD_SEND_REPLIES_MAX && size < NBD_SEND_SIZE_MAX;
 	     i++) {
 		unsigned number =
 			connection->replies[(connection->reply_first + i) % service->tags.count];
@@ -413,17 +414,18 @@ static void start_send(struct nbd_connection *connection, struct nbd_service *se
 
 		size += add_part(connection, &count, tag->reply, NBD_REPLY_SIZE, &sent);
 		size += add_part(connection, &count, buffer_pool_at(&service->buffers, number),
-		                 tag->reply_data_size, &sent);
+				 tag->reply_data_size, &sent);
 	}
 	if (count == 0)
 		return;
 	set_parts(&connection->send_message, connection->send_parts, count);
 	connection->is_sending = true;
 	ring_send(&service->ring, ring_token(service->send_handler, connection->number),
-	          service->first_slot + connection->number, &connection->send_message);
+		  service->first_slot + connection->number, &connection->send_message);
 }
 
-/* --- its end ----------------------------------------------------------------------------------- */
+/* --- its end -----------------------------------------------------------------------------------
+ */
 
 static void drop_half_payload(struct nbd_connection *connection, struct nbd_service *service)
 {
@@ -438,7 +440,7 @@ static void close_socket(struct nbd_connection *connection, struct nbd_service *
 	/* Without this the ring's own reference would keep the client's end open. */
 	if (ring_set_file(&service->ring, service->first_slot + connection->number, -1) != OK)
 		log_warning("NBD client %u: its socket stays open until the next one comes",
-		            connection->number);
+			    connection->number);
 	close(connection->fd);
 	*connection = (struct nbd_connection){
 		.state = connection->state,
@@ -478,7 +480,7 @@ void nbd_connection_go_on(struct nbd_connection *connection, struct nbd_service 
 }
 
 bool nbd_connection_can_go_on(const struct nbd_connection *connection,
-                              const struct nbd_service *service)
+			      const struct nbd_service *service)
 {
 	return connection->is_starved && nbd_tags_has(&service->tags, connection->number);
 }

@@ -1,6 +1,6 @@
-/* One NBD client: its stream of bytes in, cut into requests for the engine, and the stream of replies
- * out. Receives and sends go through the server's ring, payloads straight into and out of the
- * requests' own buffers.
+/* One NBD client: its stream of bytes in, cut into requests for the engine, and the stream of
+ * replies out. Receives and sends go through the server's ring, payloads straight into and out of
+ * the requests' own buffers.
  *
  * Not for: accepting clients, and when to end (nbd_server).
  */
@@ -14,8 +14,8 @@
 #include "io/nbd_protocol.h"
 #include "io/nbd_tags.h"
 
-/* What one receive may take ahead of the request being read. Small writes arrive through it, several
- * at a time, and are copied once; of a large write only this much is copied. */
+/* What one receive may take ahead of the request being read. Small writes arrive through it,
+ * several at a time, and are copied once; of a large write only this much is copied. */
 #define NBD_INPUT_SIZE ((size_t)16 * 1024)
 
 /* What one send carries at most: replies beyond it wait for the next. */
@@ -32,7 +32,8 @@ enum nbd_connection_state {
 	NBD_CONNECTION_HANDSHAKE,
 	NBD_CONNECTION_TRANSMISSION,
 	NBD_CONNECTION_DRAINING, /* reads nothing more, answers what has begun */
-	NBD_CONNECTION_CLOSING,  /* shut down; the kernel and the engine still hold some of its things */
+	NBD_CONNECTION_CLOSING,  /* shut down; the kernel and the engine still hold some of its
+				    things */
 	NBD_CONNECTION_STATES
 };
 
@@ -68,7 +69,7 @@ struct nbd_connection {
 	uint8_t *input; /* NBD_INPUT_SIZE bytes, of which begin to end are received and not used */
 	size_t input_begin;
 	size_t input_end;
-	unsigned payload_tag;  /* whose payload is being received, while payload_left > 0 */
+	unsigned payload_tag; /* whose payload is being received, while payload_left > 0 */
 	uint64_t payload_left;
 	uint64_t skip_left; /* of a payload that nobody wants */
 	bool is_receiving;  /* one receive is under way; the input must not move */
@@ -90,22 +91,23 @@ struct nbd_connection {
 
 /* Takes `fd`. Closes it and stays free if the ring will not have it. */
 void nbd_connection_start(struct nbd_connection *connection, struct nbd_service *service, int fd,
-                          uint64_t handshake_deadline_ms);
+			  uint64_t handshake_deadline_ms);
 
 /* From the ring's handlers. */
 void nbd_connection_note_received(struct nbd_connection *connection, struct nbd_service *service,
-                                  int32_t result);
+				  int32_t result);
 void nbd_connection_note_sent(struct nbd_connection *connection, struct nbd_service *service,
-                              int32_t result);
+			      int32_t result);
 
 /* From the engine: the request of that tag has an outcome. */
 void nbd_connection_answer(struct nbd_connection *connection, struct nbd_service *service,
-                           unsigned tag, int error);
+			   unsigned tag, int error);
 
 /* Once a turn, before the engine advances: makes requests of what has been received. */
 void nbd_connection_take_input(struct nbd_connection *connection, struct nbd_service *service);
 
-/* Once a turn, after the engine has advanced: starts the next receive and send, ends what can end. */
+/* Once a turn, after the engine has advanced: starts the next receive and send, ends what can end.
+ */
 void nbd_connection_go_on(struct nbd_connection *connection, struct nbd_service *service);
 
 /* ENDED: reads no more, answers what has begun, then closes. FAILED: closes at once. */
@@ -113,6 +115,6 @@ void nbd_connection_end(struct nbd_connection *connection, enum nbd_connection_e
 
 /* True if it waits for a tag, and now there is one. */
 bool nbd_connection_can_go_on(const struct nbd_connection *connection,
-                              const struct nbd_service *service);
+			      const struct nbd_service *service);
 
 #endif

@@ -52,7 +52,8 @@ enum transmission_flag {
 	EXPORT_CAN_MULTI_CONN = 1 << 8,
 };
 
-/* --- the server's bytes ------------------------------------------------------------------------ */
+/* --- the server's bytes ------------------------------------------------------------------------
+ */
 
 struct answer {
 	uint8_t *bytes; /* NBD_ANSWER_SIZE_MAX of them */
@@ -94,8 +95,8 @@ static void put_option_reply(struct answer *answer, uint32_t option, uint32_t re
 static uint16_t transmission_flags(const struct nbd_export *export)
 {
 	/* A flush covers all connections because all of them share one disk. */
-	unsigned flags = EXPORT_HAS_FLAGS | EXPORT_SEND_FLUSH | EXPORT_SEND_FUA |
-	                 EXPORT_CAN_MULTI_CONN;
+	unsigned flags =
+		EXPORT_HAS_FLAGS | EXPORT_SEND_FLUSH | EXPORT_SEND_FUA | EXPORT_CAN_MULTI_CONN;
 
 	if (export->is_rotational)
 		flags |= EXPORT_ROTATIONAL;
@@ -106,7 +107,8 @@ static uint16_t transmission_flags(const struct nbd_export *export)
 	return (uint16_t)flags;
 }
 
-/* --- options ----------------------------------------------------------------------------------- */
+/* --- options -----------------------------------------------------------------------------------
+ */
 
 static bool is_served_name(const struct nbd_export *export, const uint8_t *name, size_t size)
 {
@@ -115,7 +117,7 @@ static bool is_served_name(const struct nbd_export *export, const uint8_t *name,
 
 /* The one option whose answer has no header, and that cannot be refused but by disconnecting. */
 static void answer_export_name(struct nbd_handshake *handshake, const struct nbd_export *export,
-                               const uint8_t *name, size_t size, struct answer *answer)
+			       const uint8_t *name, size_t size, struct answer *answer)
 {
 	if (!is_served_name(export, name, size)) {
 		handshake->state = NBD_HANDSHAKE_REFUSED;
@@ -157,10 +159,10 @@ static bool decode_info_request(const uint8_t *data, size_t size, size_t *name_s
 	return size == 6 + *name_size + 2 * wish_count;
 }
 
-/* Block sizes are told to everybody, asked for or not: a client that does not heed them has requests
- * refused. */
+/* Block sizes are told to everybody, asked for or not: a client that does not heed them has
+ * requests refused. */
 static void answer_info(struct nbd_handshake *handshake, const struct nbd_export *export,
-                        uint32_t option, const uint8_t *data, size_t size, struct answer *answer)
+			uint32_t option, const uint8_t *data, size_t size, struct answer *answer)
 {
 	size_t name_size;
 
@@ -187,30 +189,23 @@ static void answer_info(struct nbd_handshake *handshake, const struct nbd_export
 }
 
 static void answer_option(struct nbd_handshake *handshake, const struct nbd_export *export,
-                          uint32_t option, const uint8_t *data, size_t size,
-                          struct answer *answer)
+			  uint32_t option, const uint8_t *data, size_t size, struct answer *answer)
 {
 	switch (option) {
-	case OPTION_EXPORT_NAME:
-		answer_export_name(handshake, export, data, size, answer);
-		break;
+	case OPTION_EXPORT_NAME: answer_export_name(handshake, export, data, size, answer); break;
 	case OPTION_ABORT:
 		put_option_reply(answer, option, REPLY_ACK, 0);
 		handshake->state = NBD_HANDSHAKE_ENDED;
 		break;
-	case OPTION_LIST:
-		answer_list(export, size, answer);
-		break;
+	case OPTION_LIST: answer_list(export, size, answer); break;
 	case OPTION_INFO:
-	case OPTION_GO:
-		answer_info(handshake, export, option, data, size, answer);
-		break;
-	default:
-		put_option_reply(answer, option, REPLY_ERR_UNSUP, 0);
+	case OPTION_GO: answer_info(handshake, export, option, data, size, answer); break;
+	default: put_option_reply(answer, option, REPLY_ERR_UNSUP, 0);
 	}
 }
 
-/* --- the handshake ----------------------------------------------------------------------------- */
+/* --- the handshake -----------------------------------------------------------------------------
+ */
 
 void nbd_handshake_init(struct nbd_handshake *handshake)
 {
@@ -218,7 +213,7 @@ void nbd_handshake_init(struct nbd_handshake *handshake)
 }
 
 static size_t take_client_flags(struct nbd_handshake *handshake, const uint8_t *input,
-                                size_t input_size)
+				size_t input_size)
 {
 	uint32_t flags;
 
@@ -227,13 +222,13 @@ static size_t take_client_flags(struct nbd_handshake *handshake, const uint8_t *
 	flags = bytes_load_be32(input);
 	handshake->omits_zeroes = (flags & FLAG_NO_ZEROES) != 0;
 	handshake->state = (flags & ~(FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES)) == 0
-	                           ? NBD_HANDSHAKE_OPTIONS
-	                           : NBD_HANDSHAKE_REFUSED;
+				   ? NBD_HANDSHAKE_OPTIONS
+				   : NBD_HANDSHAKE_REFUSED;
 	return CLIENT_FLAGS_SIZE;
 }
 
 static size_t take_option(struct nbd_handshake *handshake, const struct nbd_export *export,
-                          const uint8_t *input, size_t input_size, struct answer *answer)
+			  const uint8_t *input, size_t input_size, struct answer *answer)
 {
 	size_t data_size;
 
@@ -247,13 +242,13 @@ static size_t take_option(struct nbd_handshake *handshake, const struct nbd_expo
 	if (input_size - OPTION_HEADER_SIZE < data_size)
 		return 0;
 	answer_option(handshake, export, bytes_load_be32(input + 8), input + OPTION_HEADER_SIZE,
-	              data_size, answer);
+		      data_size, answer);
 	return OPTION_HEADER_SIZE + data_size;
 }
 
 void nbd_handshake_step(struct nbd_handshake *handshake, const struct nbd_export *export,
-                        const uint8_t *input, size_t input_size, size_t *input_used,
-                        uint8_t answer_bytes[static NBD_ANSWER_SIZE_MAX], size_t *answer_size)
+			const uint8_t *input, size_t input_size, size_t *input_used,
+			uint8_t answer_bytes[static NBD_ANSWER_SIZE_MAX], size_t *answer_size)
 {
 	struct answer answer = {.bytes = answer_bytes};
 
@@ -273,15 +268,14 @@ void nbd_handshake_step(struct nbd_handshake *handshake, const struct nbd_export
 		break;
 	case NBD_HANDSHAKE_TRANSMISSION:
 	case NBD_HANDSHAKE_ENDED:
-	case NBD_HANDSHAKE_REFUSED:
-		break;
-	case NBD_HANDSHAKE_BROKEN:
-		CHECK(false);
+	case NBD_HANDSHAKE_REFUSED: break;
+	case NBD_HANDSHAKE_BROKEN: CHECK(false);
 	}
 	*answer_size = answer.size;
 }
 
-/* --- transmission ------------------------------------------------------------------------------ */
+/* --- transmission ------------------------------------------------------------------------------
+ */
 
 bool nbd_request_decode(struct nbd_request *request, const uint8_t bytes[static NBD_REQUEST_SIZE])
 {
@@ -301,27 +295,18 @@ bool nbd_request_decode(struct nbd_request *request, const uint8_t bytes[static 
 static uint32_t error_number(int error)
 {
 	switch (error) {
-	case 0:
-		return 0;
+	case 0: return 0;
 	case EPERM:
-	case EROFS:
-		return 1;
-	case ENOMEM:
-		return 12;
-	case EINVAL:
-		return 22;
+	case EROFS: return 1;
+	case ENOMEM: return 12;
+	case EINVAL: return 22;
 	case ENOSPC:
 	case EDQUOT:
-	case EFBIG:
-		return 28;
-	case EOVERFLOW:
-		return 75;
-	case EOPNOTSUPP:
-		return 95;
-	case ESHUTDOWN:
-		return 108;
-	default:
-		return 5;
+	case EFBIG: return 28;
+	case EOVERFLOW: return 75;
+	case EOPNOTSUPP: return 95;
+	case ESHUTDOWN: return 108;
+	default: return 5;
 	}
 }
 

@@ -32,13 +32,13 @@ struct nbd_export {
 #define NBD_ANSWER_SIZE_MAX 1024
 
 enum nbd_handshake_state {
-	NBD_HANDSHAKE_BROKEN,        /* never */
-	NBD_HANDSHAKE_GREETING,      /* the server speaks first */
-	NBD_HANDSHAKE_FLAGS,         /* client flags awaited */
-	NBD_HANDSHAKE_OPTIONS,       /* an option awaited */
-	NBD_HANDSHAKE_TRANSMISSION,  /* over: requests follow */
-	NBD_HANDSHAKE_ENDED,         /* the client said goodbye: send the answer, then disconnect */
-	NBD_HANDSHAKE_REFUSED,       /* the client broke the protocol: disconnect */
+	NBD_HANDSHAKE_BROKEN,       /* never */
+	NBD_HANDSHAKE_GREETING,     /* the server speaks first */
+	NBD_HANDSHAKE_FLAGS,        /* client flags awaited */
+	NBD_HANDSHAKE_OPTIONS,      /* an option awaited */
+	NBD_HANDSHAKE_TRANSMISSION, /* over: requests follow */
+	NBD_HANDSHAKE_ENDED,        /* the client said goodbye: send the answer, then disconnect */
+	NBD_HANDSHAKE_REFUSED,      /* the client broke the protocol: disconnect */
 };
 
 struct nbd_handshake {
@@ -52,8 +52,8 @@ void nbd_handshake_init(struct nbd_handshake *handshake);
  * ate (0: it needs more) and in *answer_size what it wrote to `answer`. To be called again until
  * both are 0, sending each answer. */
 void nbd_handshake_step(struct nbd_handshake *handshake, const struct nbd_export *export,
-                        const uint8_t *input, size_t input_size, size_t *input_used,
-                        uint8_t answer[static NBD_ANSWER_SIZE_MAX], size_t *answer_size);
+			const uint8_t *input, size_t input_size, size_t *input_used,
+			uint8_t answer[static NBD_ANSWER_SIZE_MAX], size_t *answer_size);
 
 /* Transmission phase. */
 
@@ -82,7 +82,7 @@ struct nbd_request {
 
 /* False if the magic is wrong: the client is out of step, and there is no way on. */
 MUST_CHECK bool nbd_request_decode(struct nbd_request *request,
-                                   const uint8_t bytes[static NBD_REQUEST_SIZE]);
+				   const uint8_t bytes[static NBD_REQUEST_SIZE]);
 
 /* `error` is 0 or a positive errno of ours; one that the protocol lacks becomes EIO. */
 void nbd_reply_encode(uint8_t bytes[static NBD_REPLY_SIZE], uint64_t cookie, int error);

@@ -32,7 +32,7 @@ struct nbd_server {
 	struct nbd_socket socket;
 	struct nbd_connection *connections;
 	unsigned connection_count;
-	unsigned turn; /* which connection comes first changes each turn */
+	unsigned turn;     /* which connection comes first changes each turn */
 	unsigned *replies; /* of all connections */
 
 	unsigned accept_handler;
@@ -47,7 +47,8 @@ struct nbd_server {
 
 static const struct ring_timeout tick_time = {.seconds = 1};
 
-/* --- handlers: they note what happened --------------------------------------------------------- */
+/* --- handlers: they note what happened ---------------------------------------------------------
+ */
 
 static void handle_received(void *context, uint32_t index, int32_t result)
 {
@@ -102,7 +103,7 @@ static void handle_accepted(void *context, uint32_t index, int32_t result)
 	if (setsockopt(result, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
 		(void)setsockopt(result, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	nbd_connection_start(connection, &server->service, result,
-	                     clock_now_ms() + HANDSHAKE_TIME_MS);
+			     clock_now_ms() + HANDSHAKE_TIME_MS);
 }
 
 static void handle_stop(void *context, uint32_t index, int32_t result)
@@ -129,16 +130,17 @@ static void handle_tick(void *context, uint32_t index, int32_t result)
 	for (unsigned i = 0; i < server->connection_count; i++) {
 		struct nbd_connection *connection = &server->connections[i];
 		bool is_late = server->is_stopping
-		                       ? now_ms >= server->stop_deadline_ms
-		                       : connection->state == NBD_CONNECTION_HANDSHAKE &&
-		                                 now_ms >= connection->handshake_deadline_ms;
+				       ? now_ms >= server->stop_deadline_ms
+				       : connection->state == NBD_CONNECTION_HANDSHAKE &&
+						 now_ms >= connection->handshake_deadline_ms;
 
 		if (is_late)
 			nbd_connection_end(connection, NBD_CONNECTION_FAILED);
 	}
 }
 
-/* --- the loop ---------------------------------------------------------------------------------- */
+/* --- the loop ----------------------------------------------------------------------------------
+ */
 
 static bool needs_tick(const struct nbd_server *server)
 {
@@ -192,7 +194,8 @@ static enum status turn(struct nbd_server *server)
 	TRY(ring_turn(&service->ring, !can_go_on(server)));
 	server->turn++;
 	for (unsigned i = 0; i < count; i++)
-		nbd_connection_take_input(&server->connections[(server->turn + i) % count], service);
+		nbd_connection_take_input(&server->connections[(server->turn + i) % count],
+					  service);
 	TRY(block_engine_advance(service->engine));
 	for (unsigned i = 0; i < count; i++)
 		nbd_connection_go_on(&server->connections[(server->turn + i) % count], service);
@@ -211,7 +214,8 @@ enum status nbd_server_serve(struct nbd_server *server)
 	return backing_disk_flush(server->volume->disk);
 }
 
-/* --- its start and end ------------------------------------------------------------------------- */
+/* --- its start and end -------------------------------------------------------------------------
+ */
 
 static struct nbd_export describe_export(const struct nbd_server *server, const char *name)
 {
@@ -233,20 +237,20 @@ static enum status open_service(struct nbd_server *server, const struct nbd_serv
 {
 	struct nbd_service *service = &server->service;
 	const struct block_engine_options engine_options = {.tag_count = options->queue_depth,
-	                                                    .piece_size = options->piece_size};
+							    .piece_size = options->piece_size};
 
 	TRY(nbd_tags_init(&service->tags, options->queue_depth, options->connections_max));
 	TRY(buffer_pool_open(&service->buffers, options->request_size_max, options->queue_depth));
 	TRY(buffer_pool_open(&service->inputs, NBD_INPUT_SIZE, options->connections_max));
 	TRY(ring_open(&service->ring,
-	              &(struct ring_options){
+		      &(struct ring_options){
 			      /* Each connection receives and sends; accept, stop and tick. */
 			      .operations_max = 2 * options->connections_max + 3 +
-	                                        block_engine_operations_max(&engine_options,
-	                                                                    &service->buffers),
+						block_engine_operations_max(&engine_options,
+									    &service->buffers),
 			      .file_count = SLOT_CONNECTIONS + options->connections_max}));
 	TRY(block_engine_open(&service->engine, &engine_options, server->volume, &service->ring,
-	                      &service->buffers, handle_complete, server));
+			      &service->buffers, handle_complete, server));
 	service->export = describe_export(server, options->export_name);
 	service->first_slot = SLOT_CONNECTIONS;
 	service->receive_handler = ring_add_handler(&service->ring, handle_received, server);
@@ -262,7 +266,7 @@ static enum status open_all(struct nbd_server *server, const struct nbd_server_o
 	TRY(open_service(server, options));
 	server->connections = calloc(options->connections_max, sizeof(*server->connections));
 	server->replies = calloc((size_t)options->connections_max * options->queue_depth,
-	                         sizeof(*server->replies));
+				 sizeof(*server->replies));
 	if (server->connections == NULL || server->replies == NULL)
 		return FAIL_OUT_OF_MEMORY;
 	for (unsigned i = 0; i < server->connection_count; i++)
@@ -279,8 +283,8 @@ static enum status open_all(struct nbd_server *server, const struct nbd_server_o
 }
 
 enum status nbd_server_open(struct nbd_server **server_out,
-                            const struct nbd_server_options *options,
-                            const struct block_volume *volume)
+			    const struct nbd_server_options *options,
+			    const struct block_volume *volume)
 {
 	struct nbd_server *server = calloc(1, sizeof(*server));
 	enum status status;

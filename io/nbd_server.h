@@ -14,7 +14,8 @@ struct nbd_server_options {
 	unsigned queue_depth;      /* requests at once, of all connections together */
 	uint32_t request_size_max; /* bytes of one READ or WRITE; a multiple of 4096 */
 	uint32_t piece_size;       /* as struct block_engine_options */
-	int stop_fd; /* serving ends when this becomes readable (signalfd, eventfd, pipe); not read */
+	int stop_fd; /* serving ends when this becomes readable (signalfd, eventfd, pipe); not read
+		      */
 };
 
 struct nbd_server;
@@ -23,8 +24,8 @@ struct nbd_server;
  * socket file that nobody answers on is replaced; FAIL_NBD_SOCKET if somebody does, if it is not a
  * socket, or if the path will not do. */
 MUST_CHECK enum status nbd_server_open(struct nbd_server **server,
-                                       const struct nbd_server_options *options,
-                                       const struct block_volume *volume);
+				       const struct nbd_server_options *options,
+				       const struct block_volume *volume);
 
 /* Until stop_fd is readable: then takes no new request, finishes and answers those begun, and
  * flushes the disk. FAIL_DISK_IO if that flush fails, FAIL_SYSTEM if the ring does. Same thread as

@@ -18,7 +18,7 @@ static enum status make_address(struct sockaddr_un *address, const char *path)
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
 	if (size == 0 || size >= sizeof(address->sun_path)) {
 		log_error("%s: a socket's path has 1 to %zu bytes", path,
-		          sizeof(address->sun_path) - 1);
+			  sizeof(address->sun_path) - 1);
 		return FAIL_NBD_SOCKET;
 	}
 	memcpy(address->sun_path, path, size + 1);
@@ -34,7 +34,7 @@ static bool is_answered(const struct sockaddr_un *address)
 	if (fd < 0)
 		return true;
 	answered = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	           errno != ECONNREFUSED;
+		   errno != ECONNREFUSED;
 	close(fd);
 	return answered;
 }
@@ -85,10 +85,8 @@ enum status nbd_socket_open(struct nbd_socket *socket_out, const char *path)
 		unlink(path);
 		return FAIL_NBD_SOCKET;
 	}
-	*socket_out = (struct nbd_socket){.fd = fd,
-	                                  .path = path,
-	                                  .device = information.st_dev,
-	                                  .inode = information.st_ino};
+	*socket_out = (struct nbd_socket){
+		.fd = fd, .path = path, .device = information.st_dev, .inode = information.st_ino};
 	return OK;
 }
 

@@ -3,20 +3,24 @@
 #include <stdlib.h>
 
 static const enum nbd_tag_state next_state[NBD_TAG_STATES][NBD_TAG_EVENTS] = {
-	[NBD_TAG_FREE] = {
-		[NBD_TAG_TAKEN] = NBD_TAG_RECEIVING,
-	},
-	[NBD_TAG_RECEIVING] = {
-		[NBD_TAG_SUBMITTED] = NBD_TAG_WORKING,
-		[NBD_TAG_ANSWERED] = NBD_TAG_REPLYING,
-		[NBD_TAG_RELEASED] = NBD_TAG_FREE,
-	},
-	[NBD_TAG_WORKING] = {
-		[NBD_TAG_ANSWERED] = NBD_TAG_REPLYING,
-	},
-	[NBD_TAG_REPLYING] = {
-		[NBD_TAG_RELEASED] = NBD_TAG_FREE,
-	},
+	[NBD_TAG_FREE] =
+		{
+			[NBD_TAG_TAKEN] = NBD_TAG_RECEIVING,
+		},
+	[NBD_TAG_RECEIVING] =
+		{
+			[NBD_TAG_SUBMITTED] = NBD_TAG_WORKING,
+			[NBD_TAG_ANSWERED] = NBD_TAG_REPLYING,
+			[NBD_TAG_RELEASED] = NBD_TAG_FREE,
+		},
+	[NBD_TAG_WORKING] =
+		{
+			[NBD_TAG_ANSWERED] = NBD_TAG_REPLYING,
+		},
+	[NBD_TAG_REPLYING] =
+		{
+			[NBD_TAG_RELEASED] = NBD_TAG_FREE,
+		},
 };
 
 void nbd_tag_step(struct nbd_tag *tag, enum nbd_tag_event event)

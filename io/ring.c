@@ -30,28 +30,23 @@ static enum status set_up(struct io_uring *uring, const struct ring_options *opt
 		 * could be started in one turn. */
 		struct io_uring_params parameters = {
 			.flags = setups[i] | IORING_SETUP_CQSIZE |
-		                 (options->has_large_submissions ? IORING_SETUP_SQE128 : 0),
+				 (options->has_large_submissions ? IORING_SETUP_SQE128 : 0),
 			.cq_entries = 2 * options->operations_max,
 		};
 
 		error = io_uring_queue_init_params(options->operations_max, uring, &parameters);
 	}
 	switch (error) {
-	case 0:
-		return OK;
-	case -ENOMEM:
-		log_errno(LOG_PRIORITY_ERROR, ENOMEM, "io_uring");
-		return FAIL_OUT_OF_MEMORY;
+	case 0: return OK;
+	case -ENOMEM: log_errno(LOG_PRIORITY_ERROR, ENOMEM, "io_uring"); return FAIL_OUT_OF_MEMORY;
 	case -ENOSYS:
 	case -EPERM:
 	case -EACCES:
 		log_errno(LOG_PRIORITY_ERROR, -error,
-		          "io_uring: this kernel, its setting kernel.io_uring_disabled or a "
-		          "container's filter does not allow it");
+			  "io_uring: this kernel, its setting kernel.io_uring_disabled or a "
+			  "container's filter does not allow it");
 		return FAIL_IO_URING_ABSENT;
-	default:
-		log_errno(LOG_PRIORITY_ERROR, -error, "io_uring");
-		return FAIL_SYSTEM;
+	default: log_errno(LOG_PRIORITY_ERROR, -error, "io_uring"); return FAIL_SYSTEM;
 	}
 }
 
@@ -72,16 +67,17 @@ enum status ring_open(struct ring *ring, const struct ring_options *options)
 	error = io_uring_register_files_sparse(uring, options->file_count);
 	if (error < 0) {
 		log_errno(LOG_PRIORITY_ERROR, -error, "io_uring: registering %u files",
-		          options->file_count);
+			  options->file_count);
 		io_uring_queue_exit(uring);
 		free(uring);
 		return FAIL_SYSTEM;
 	}
-	/* Saves the lookup of the ring's own descriptor in each turn; a kernel without it goes on. */
+	/* Saves the lookup of the ring's own descriptor in each turn; a kernel without it goes on.
+	 */
 	(void)io_uring_register_ring_fd(uring);
 	*ring = (struct ring){.uring = uring,
-	                      .operations_max = options->operations_max,
-	                      .file_count = options->file_count};
+			      .operations_max = options->operations_max,
+			      .file_count = options->file_count};
 	return OK;
 }
 
@@ -109,7 +105,8 @@ enum status ring_register_memory(struct ring *ring, void *memory, size_t size)
 
 	if (error >= 0)
 		return OK;
-	log_errno(LOG_PRIORITY_ERROR, -error, "io_uring: registering %zu MiB of buffers", size >> 20);
+	log_errno(LOG_PRIORITY_ERROR, -error, "io_uring: registering %zu MiB of buffers",
+		  size >> 20);
 	return error == -ENOMEM ? FAIL_OUT_OF_MEMORY : FAIL_SYSTEM;
 }
 
@@ -165,8 +162,9 @@ enum status ring_turn(struct ring *ring, bool wait)
 
 	CHECK(!wait || ring->started != ring->completed);
 	TRY(judge_submission(wait ? io_uring_submit_and_wait(ring->uring, 1)
-	                          : io_uring_submit_and_get_events(ring->uring)));
-	io_uring_for_each_cqe (ring->uring, head, entry) {
+				  : io_uring_submit_and_get_events(ring->uring)));
+	io_uring_for_each_cqe(ring->uring, head, entry)
+	{
 		if (count == RING_TURN_MAX)
 			break;
 		completions[count].token = entry->user_data;
@@ -207,7 +205,7 @@ void ring_nop(struct ring *ring, uint64_t token)
 }
 
 void ring_read_fixed(struct ring *ring, uint64_t token, unsigned slot, void *target, size_t size,
-                     uint64_t offset_bytes)
+		     uint64_t offset_bytes)
 {
 	struct io_uring_sqe *submission = take_submission(ring);
 
@@ -217,7 +215,7 @@ void ring_read_fixed(struct ring *ring, uint64_t token, unsigned slot, void *tar
 }
 
 void ring_write_fixed(struct ring *ring, uint64_t token, unsigned slot, const void *source,
-                      size_t size, uint64_t offset_bytes, bool is_durable)
+		      size_t size, uint64_t offset_bytes, bool is_durable)
 {
 	struct io_uring_sqe *submission = take_submission(ring);
 
@@ -236,12 +234,12 @@ void ring_sync_data(struct ring *ring, uint64_t token, unsigned slot)
 }
 
 void ring_punch_hole(struct ring *ring, uint64_t token, unsigned slot, uint64_t offset_bytes,
-                     uint64_t size)
+		     uint64_t size)
 {
 	struct io_uring_sqe *submission = take_submission(ring);
 
 	io_uring_prep_fallocate(submission, (int)slot, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-	                        (off_t)offset_bytes, (off_t)size);
+				(off_t)offset_bytes, (off_t)size);
 	address(submission, token);
 }
 
@@ -252,7 +250,7 @@ static void prepare_command(struct io_uring_sqe *submission, unsigned slot, uint
 }
 
 void ring_discard_blocks(struct ring *ring, uint64_t token, unsigned slot, uint64_t offset_bytes,
-                         uint64_t size)
+			 uint64_t size)
 {
 	struct io_uring_sqe *submission = take_submission(ring);
 
@@ -296,7 +294,7 @@ void ring_wait_readable(struct ring *ring, uint64_t token, unsigned slot)
 }
 
 _Static_assert(sizeof(struct ring_timeout) == sizeof(struct __kernel_timespec),
-               "the kernel reads a struct ring_timeout");
+	       "the kernel reads a struct ring_timeout");
 
 void ring_sleep(struct ring *ring, uint64_t token, const struct ring_timeout *timeout)
 {
@@ -307,7 +305,7 @@ void ring_sleep(struct ring *ring, uint64_t token, const struct ring_timeout *ti
 }
 
 void ring_command(struct ring *ring, uint64_t token, unsigned slot, uint32_t operation,
-                  const void *payload, size_t payload_size)
+		  const void *payload, size_t payload_size)
 {
 	struct io_uring_sqe *submission = take_submission(ring);
 	size_t room = (ring->uring->flags & IORING_SETUP_SQE128) != 0 ? 80 : 16;

@@ -38,8 +38,8 @@ struct ring {
 };
 
 struct ring_options {
-	unsigned operations_max; /* most operations under way at once */
-	unsigned file_count;     /* slots for registered files, all empty at first */
+	unsigned operations_max;    /* most operations under way at once */
+	unsigned file_count;        /* slots for registered files, all empty at first */
 	bool has_large_submissions; /* room for the 80-byte commands of /dev/ublk-control */
 };
 
@@ -85,16 +85,16 @@ void ring_deliver(const struct ring *ring, uint64_t token, int32_t result);
  * at submission, so they must stay until the next ring_turn at least. */
 void ring_nop(struct ring *ring, uint64_t token);
 void ring_read_fixed(struct ring *ring, uint64_t token, unsigned slot, void *target, size_t size,
-                     uint64_t offset_bytes);
+		     uint64_t offset_bytes);
 /* `is_durable` makes it RWF_DSYNC: complete when the data is on stable storage. */
 void ring_write_fixed(struct ring *ring, uint64_t token, unsigned slot, const void *source,
-                      size_t size, uint64_t offset_bytes, bool is_durable);
+		      size_t size, uint64_t offset_bytes, bool is_durable);
 void ring_sync_data(struct ring *ring, uint64_t token, unsigned slot);
 /* Frees the range of a regular file, or (Linux 6.12) discards it on a block device. */
 void ring_punch_hole(struct ring *ring, uint64_t token, unsigned slot, uint64_t offset_bytes,
-                     uint64_t size);
+		     uint64_t size);
 void ring_discard_blocks(struct ring *ring, uint64_t token, unsigned slot, uint64_t offset_bytes,
-                         uint64_t size);
+			 uint64_t size);
 /* The result is an ordinary descriptor, close-on-exec, which the handler then owns. */
 void ring_accept(struct ring *ring, uint64_t token, unsigned slot);
 void ring_receive(struct ring *ring, uint64_t token, unsigned slot, struct msghdr *message);
@@ -112,6 +112,6 @@ void ring_sleep(struct ring *ring, uint64_t token, const struct ring_timeout *ti
 /* A driver's own command: `operation` and at most 16 bytes of payload (80 with
  * has_large_submissions). */
 void ring_command(struct ring *ring, uint64_t token, unsigned slot, uint32_t operation,
-                  const void *payload, size_t payload_size);
+		  const void *payload, size_t payload_size);
 
 #endif
