@@ -11,10 +11,13 @@ enum argon2id_variant { ARGON2ID_I, ARGON2ID_ID };
 struct argon2id_cost {
 	uint32_t time; /* passes */
 	uint32_t memory_kib;
-	uint32_t lanes; /* "cpus" in LUKS2 metadata; computed by as many threads, where possible */
+	uint32_t lanes; /* "cpus" in LUKS2 metadata */
 };
 
-/* The working memory is mapped for this call only: locked, kept out of dumps, wiped.
+/* Lanes are computed one after another: a thread for each would have to be allowed in every role,
+ * and would leave its stack behind. The working memory is mapped for this call only: locked, kept
+ * out of dumps, wiped.
+ *
  * FAIL_OUT_OF_MEMORY if it cannot be had or locked. FAIL_KDF_COST if RFC 9106 excludes the cost, or
  * the sizes of output (at least 4) or salt (at least 8). */
 MUST_CHECK enum status argon2id_derive(enum argon2id_variant variant, uint8_t *output,
