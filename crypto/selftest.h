@@ -6,11 +6,11 @@
 #include "platform/status.h"
 
 /* At the start of every role: the cipher implementation that would be chosen here, both ways, the
- * hashes, PBKDF2, the anti-forensic splitter and base64. Takes less than a millisecond.
- * FAIL_SELFTEST if any of them gives another answer than it must. */
+ * hashes, PBKDF2 and base64. Takes less than a millisecond. FAIL_SELFTEST if any of them gives
+ * another answer than it must. */
 MUST_CHECK enum status selftest_run(void);
 
-/* Called once per test; `implementation` is "aesni", "bearssl" ... */
+/* Called once per test; `implementation` tells whose code ran: "aesni", "bearssl", "byok" ... */
 typedef void selftest_report(void *context, const char *name, const char *implementation,
 			     bool passed);
 
