@@ -1,25 +1,12 @@
-/* What is on a disk, and who uses it: asked before anything is written to it. Looks for the
- * signatures that blkid and wipefs know by a table of our own. Only reads. */
+/* What is on a disk, and who uses it: asked before anything is written to it. Only reads. */
 #ifndef APP_DISK_PROBE_H
 #define APP_DISK_PROBE_H
 
+#include "app/disk_signatures.h"
 #include "platform/status.h"
 
 #define DISK_PROBE_SIGNATURES 8
 #define DISK_PROBE_USER_SIZE 256
-
-enum disk_signature_kind {
-	DISK_SIGNATURE_FILE_SYSTEM,
-	DISK_SIGNATURE_PARTITIONS,
-	DISK_SIGNATURE_LUKS,
-	DISK_SIGNATURE_OTHER, /* swap, LVM, RAID, ... */
-};
-
-struct disk_signature {
-	enum disk_signature_kind kind;
-	const char *name;      /* "ext4"; static text */
-	uint64_t offset_bytes; /* of its magic */
-};
 
 enum disk_user_kind {
 	DISK_USER_NONE,
@@ -37,7 +24,7 @@ struct disk_probe {
 	bool is_blank; /* no byte but zero where signatures live: the first and last MiB */
 	enum disk_user_kind user_kind;
 	char user[DISK_PROBE_USER_SIZE]; /* printable */
-	size_t signature_count;          /* in `signatures`; further ones are not listed */
+	size_t signature_count;          /* further ones are not listed */
 	struct disk_signature signatures[DISK_PROBE_SIGNATURES];
 };
 
@@ -51,17 +38,5 @@ MUST_CHECK enum status disk_probe_may_overwrite(const struct disk_probe *probe, 
 /* Writes what would be destroyed, "GPT partition table, ext4 file system"; empty if nothing is
  * known. Cut if it does not fit. */
 void disk_probe_describe(const struct disk_probe *probe, char *text, size_t size);
-
-/* The same table for whoever reads the disk in its own way: returns the number of signatures, of
- * which the first signature_max are written. */
-struct disk_probe_reader {
-	/* False if that cannot be read: nothing is there then. */
-	bool (*read)(const void *context, uint64_t offset, void *bytes, size_t size);
-	const void *context;
-	uint64_t size_bytes;
-};
-
-size_t disk_probe_signatures(struct disk_signature *signatures, size_t signature_max,
-                             const struct disk_probe_reader *reader);
 
 #endif

@@ -13,8 +13,8 @@
 
 /* One wrapping of the slot secret. All texts are printable ASCII. */
 struct vault_wrapping {
-	char kid[VAULT_TOKEN_KID_SIZE]; /* key id with version */
-	char algorithm[32];             /* "RSA-OAEP-256" */
+	char kid[VAULT_TOKEN_KID_SIZE];         /* key id with version */
+	char algorithm[32];                     /* "RSA-OAEP-256" */
 	char wrapped[VAULT_TOKEN_WRAPPED_SIZE]; /* base64url */
 };
 
@@ -29,16 +29,16 @@ struct vault_token {
 /* The byok token with the lowest number. FAIL_NO_VAULT_TOKEN if there is none; FAIL_TOKEN if a
  * field is missing, too long, not printable, or the token does not name exactly one keyslot. */
 MUST_CHECK enum status vault_token_find(struct vault_token *token, unsigned *number,
-                                        const struct luks2_metadata *metadata,
-                                        const struct luks2_text *text, struct luks2_nodes *nodes);
+					const struct luks2_metadata *metadata,
+					const struct luks2_text *text, struct luks2_nodes *nodes);
 
 /* The token as a JSON object. FAIL_TOKEN if it would not be read back. */
 MUST_CHECK enum status vault_token_encode(char json[static VAULT_TOKEN_JSON_SIZE], size_t *length,
-                                          const struct vault_token *token);
+					  const struct vault_token *token);
 
 /* Brings token `number` in the text to what `token` says, member by member: members that others
  * added stay. */
 MUST_CHECK enum status vault_token_edit(struct luks2_text *text, struct luks2_nodes *nodes,
-                                        unsigned number, const struct vault_token *token);
+					unsigned number, const struct vault_token *token);
 
 #endif

@@ -24,16 +24,16 @@
 
 #define VOLUME_PATH_SIZE 256
 #define VOLUME_NAME_SIZE 33 /* the LUKS2 label; with the NUL */
+#define VOLUME_RECOVERY_TOKEN_TYPE "byok-recovery"
 #define VOLUME_ANY_KEYSLOT (-1)
 #define VOLUME_DATA_OFFSET (16u * 1024 * 1024)
 #define VOLUME_DISK_SIZE_MIN (VOLUME_DATA_OFFSET + 1024 * 1024)
 
 enum volume_copy_state {
 	VOLUME_COPY_GOOD,
-	VOLUME_COPY_OLD,      /* good, but the other one is newer */
+	VOLUME_COPY_OLD, /* good, but the other one is newer */
 	VOLUME_COPY_BAD,
 	VOLUME_COPY_REPAIRED, /* was old or bad, and is good since volume_load */
-	VOLUME_COPY_FOREIGN,  /* bad, and the disk shows another signature: never written */
 };
 
 /* Plain data, about 80 KiB; holds no descriptor and no secret, and may be copied. */
@@ -48,15 +48,23 @@ struct volume {
 };
 
 /* Reads both copies under a shared lock, checks them, takes the newer, and repairs the other, if it
- * is bad or old, under the exclusive lock (never where another signature stands, or on a read-only
- * disk). FAIL_DISK_ABSENT, FAIL_DISK_KIND, FAIL_DISK_IO, FAIL_NOT_LUKS, FAIL_LUKS_VERSION,
- * FAIL_HEADER_TRUNCATED, FAIL_HEADER_DAMAGED, FAIL_HEADER_FIELDS, FAIL_METADATA_...,
- * FAIL_HEADER_LOCKED. A failed repair is logged and does not fail the load. */
+ * is bad or old, under the exclusive lock (on a read-only disk it stays as it is). A failed repair
+ * is logged and does not fail the load. `volume` is undefined after a failure:
+ *
+ *   FAIL_DISK_ABSENT, FAIL_DISK_KIND, FAIL_DISK_IO, FAIL_NOT_ROOT, FAIL_HEADER_LOCKED
+ *   FAIL_NOT_LUKS, FAIL_LUKS_VERSION, FAIL_HEADER_TRUNCATED (the disk ends within the keyslots)
+ *   FAIL_HEADER_DAMAGED, FAIL_HEADER_FIELDS, FAIL_METADATA_...: of both copies, or of the newer one
+ *   if its checksum is right, since then somebody means what byok cannot read
+ *   FAIL_HEADER_AMBIGUOUS: a copy is bad, and the disk shows another signature beside LUKS
+ */
 MUST_CHECK enum status volume_load(struct volume *volume, const char *disk_path);
+
+/* The same without any repair, for reports: what is bad or old is only told. */
+MUST_CHECK enum status volume_load_unrepaired(struct volume *volume, const char *disk_path);
 
 /* Before any unlock, and before a worker is started. See luks2_policy_check. */
 MUST_CHECK enum status volume_check_policy(struct luks2_layout *layout,
-                                           const struct volume *volume);
+					   const struct volume *volume);
 
 /* FAIL_NO_VAULT_TOKEN, FAIL_TOKEN. */
 MUST_CHECK enum status volume_vault_token(struct vault_token *token, const struct volume *volume);
@@ -69,7 +77,10 @@ MUST_CHECK bool volume_recovery_keyslot(unsigned *keyslot, const struct volume *
  * passphrase opens none; else the policy's failures, or the first other failure of a keyslot if
  * none could be tried (FAIL_KEYSLOT_KIND, FAIL_KDF_COST, FAIL_DISK_IO ...). */
 MUST_CHECK enum status volume_unlock(struct secret *volume_key, const struct volume *volume,
-                                     int keyslot, const void *passphrase, size_t passphrase_size);
+				     int keyslot, const void *passphrase, size_t passphrase_size);
+
+/* 1 to VOLUME_NAME_SIZE - 1 of [a-zA-Z0-9._-], beginning with a letter or digit. */
+MUST_CHECK bool volume_name_is_valid(const char *name);
 
 enum volume_keyslot_purpose {
 	VOLUME_KEYSLOT_VAULT,      /* full entropy: 1000 iterations of PBKDF2 */
@@ -86,8 +97,8 @@ struct volume_keyslot_options {
 
 struct volume_create_options {
 	const char *disk_path;
-	const char *name;     /* 1 to VOLUME_NAME_SIZE - 1 of [a-zA-Z0-9._-], checked */
-	uint32_t sector_size; /* 512 or 4096; 0: 4096 */
+	const char *name;                              /* checked by volume_name_is_valid */
+	uint32_t sector_size;                          /* 512 or 4096; 0: 4096 */
 	const struct volume_keyslot_options *keyslots; /* keyslot 0, 1, ... */
 	size_t keyslot_count;                          /* 1 to LUKS2_KEYSLOTS */
 	const struct vault_token *vault_token;         /* NULL: none */
@@ -99,24 +110,23 @@ struct volume_create_options {
  * FAIL_METADATA_FULL and the failures of the disk; nothing is written unless all that can be known
  * before is fine. */
 MUST_CHECK enum status volume_create(struct volume *volume,
-                                     const struct volume_create_options *options);
+				     const struct volume_create_options *options);
 
 /* The changes: each edits only `volume`'s text in memory, and is on the disk after volume_commit.
  * volume_add_keyslot writes the area, which no header names yet, into free space at once, under the
  * lock and with commit's comparison, so that commit is the same for all; FAIL_KEYSLOTS_FULL if
  * there is no number or space left. */
 MUST_CHECK enum status volume_add_keyslot(struct volume *volume, unsigned *number,
-                                          const struct volume_keyslot_options *options,
-                                          const struct secret *volume_key);
+					  const struct volume_keyslot_options *options,
+					  const struct secret *volume_key);
 
 /* Brings the byok token to what `token` says, or adds it; members that byok does not know stay. */
 MUST_CHECK enum status volume_set_vault_token(struct volume *volume,
-                                              const struct vault_token *token);
+					      const struct vault_token *token);
 
 /* Writes both copies with the next sequence id. FAIL_HEADER_CHANGED, and nothing written, if the
- * disk has another sequence id or uuid than was loaded; FAIL_DISK_HAS_SIGNATURE for a copy that is
- * VOLUME_COPY_FOREIGN; FAIL_DISK_READ_ONLY. After any failure load again: the disk may have the old
- * state or the new one. */
+ * disk has another sequence id or uuid than was loaded; FAIL_DISK_READ_ONLY, and what volume_load
+ * fails with. After any failure load again: the disk may have the old state or the new one. */
 MUST_CHECK enum status volume_commit(struct volume *volume);
 
 struct volume_found {

@@ -6,8 +6,8 @@
 
 #include "platform/status.h"
 
-#define LUKS2_BINARY_SIZE 4096        /* of the binary header */
-#define LUKS2_HEADER_SIZE_MIN 0x4000  /* of one copy: binary header and JSON area */
+#define LUKS2_BINARY_SIZE 4096       /* of the binary header */
+#define LUKS2_HEADER_SIZE_MIN 0x4000 /* of one copy: binary header and JSON area */
 #define LUKS2_HEADER_SIZE_MAX 0x400000
 #define LUKS2_HEADER_SIZE_DEFAULT 0x10000
 #define LUKS2_SECONDARY_OFFSETS 9 /* the powers of two from SIZE_MIN to SIZE_MAX */
@@ -35,8 +35,8 @@ uint64_t luks2_header_secondary_offset(unsigned index);
  * another version; FAIL_HEADER_FIELDS for a size, offset or text that cannot be. Nothing is proved
  * until luks2_header_check has seen the whole copy. `offset` is where the copy was read from. */
 MUST_CHECK enum status luks2_header_decode(struct luks2_header *header,
-                                           const uint8_t bytes[static LUKS2_BINARY_SIZE],
-                                           enum luks2_copy copy, uint64_t offset);
+					   const uint8_t bytes[static LUKS2_BINARY_SIZE],
+					   enum luks2_copy copy, uint64_t offset);
 
 /* The checksum over the whole copy, header_size bytes that luks2_header_decode found OK.
  * FAIL_HEADER_DAMAGED if it does not agree, or is of a kind that byok does not know. */
@@ -45,6 +45,6 @@ MUST_CHECK enum status luks2_header_check(const uint8_t *copy_bytes, size_t head
 /* Writes the binary header in front of the JSON area that already stands at
  * copy_bytes + LUKS2_BINARY_SIZE (zeros behind the text), with its SHA-256 checksum. */
 void luks2_header_encode(uint8_t *copy_bytes, const struct luks2_header *header,
-                         enum luks2_copy copy, const uint8_t salt[static LUKS2_HEADER_SALT_SIZE]);
+			 enum luks2_copy copy, const uint8_t salt[static LUKS2_HEADER_SALT_SIZE]);
 
 #endif

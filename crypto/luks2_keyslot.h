@@ -16,18 +16,18 @@
  * Any passphrase gives some key: luks2_keyslot_digest_agrees tells the right one.
  * FAIL_OUT_OF_MEMORY if Argon2 cannot have what it asks for. */
 MUST_CHECK enum status luks2_keyslot_open(struct secret *volume_key,
-                                          const struct luks2_keyslot *keyslot, uint8_t *area,
-                                          const void *passphrase, size_t passphrase_size);
+					  const struct luks2_keyslot *keyslot, uint8_t *area,
+					  const void *passphrase, size_t passphrase_size);
 
 /* The other way: `area` holds LUKS2_AREA_SIZE random bytes, and is then what must stand on the
  * disk. */
 MUST_CHECK enum status luks2_keyslot_seal(uint8_t *area, const struct luks2_keyslot *keyslot,
-                                          const struct secret *volume_key, const void *passphrase,
-                                          size_t passphrase_size);
+					  const struct secret *volume_key, const void *passphrase,
+					  size_t passphrase_size);
 
 /* Whether the volume key is the one that the digest was made of; in constant time. */
 MUST_CHECK bool luks2_keyslot_digest_agrees(const struct luks2_digest *digest,
-                                            const struct secret *volume_key);
+					    const struct secret *volume_key);
 
 /* Computes value and value_size from hash, iterations and salt, which the caller has set. */
 void luks2_keyslot_digest_make(struct luks2_digest *digest, const struct secret *volume_key);

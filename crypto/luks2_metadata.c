@@ -192,7 +192,8 @@ static bool parse_luks2_keyslot(struct luks2_keyslot *keyslot, const struct json
 	uint32_t splitter = json_member(json, node, "af");
 	bool hash_known;
 
-	if (!has_value(json, area, "type", "raw") || !get_cipher(json, area, &keyslot->area_cipher) ||
+	if (!has_value(json, area, "type", "raw") ||
+	    !get_cipher(json, area, &keyslot->area_cipher) ||
 	    !get_u32(json, area, "key_size", &keyslot->area_key_size) || keyslot->key_size == 0 ||
 	    !has_string(json, splitter, "type") ||
 	    !get_hash(json, splitter, &keyslot->splitter_hash, &hash_known) ||
@@ -210,7 +211,8 @@ static bool parse_keyslot(struct luks2_keyslot *keyslot, const struct json_docum
 
 	keyslot->exists = true;
 	keyslot->priority = 1;
-	if (!has_string(json, node, "type") || !get_u32(json, node, "key_size", &keyslot->key_size) ||
+	if (!has_string(json, node, "type") ||
+	    !get_u32(json, node, "key_size", &keyslot->key_size) ||
 	    !has_string(json, area, "type") ||
 	    !get_u64(json, area, "offset", &keyslot->area_offset) ||
 	    !get_u64(json, area, "size", &keyslot->area_size))

@@ -76,7 +76,7 @@ struct luks2_segment {
 	bool exists;
 	bool is_crypt;
 	bool has_integrity;
-	bool is_backup; /* of a re-encryption: no data are read by it */
+	bool is_backup;  /* of a re-encryption: no data are read by it */
 	bool is_dynamic; /* to the end of the disk; then size is 0 */
 	uint64_t offset;
 	uint64_t size;
@@ -87,7 +87,7 @@ struct luks2_segment {
 
 struct luks2_digest {
 	bool exists;
-	bool is_pbkdf2; /* else nothing below but the masks is set */
+	bool is_pbkdf2;    /* else nothing below but the masks is set */
 	uint32_t keyslots; /* bit n: keyslot n */
 	uint32_t segments;
 	enum hash_kind hash;
@@ -124,14 +124,14 @@ struct luks2_metadata {
 /* Takes the JSON text out of a JSON area: FAIL_METADATA_SYNTAX if it does not begin with '{', lacks
  * its NUL or is followed by anything but zeros; FAIL_METADATA_TOO_LARGE beyond LUKS2_TEXT_SIZE. */
 MUST_CHECK enum status luks2_metadata_text(struct luks2_text *text, const uint8_t *area,
-                                           size_t area_size);
+					   size_t area_size);
 
 /* FAIL_METADATA_SYNTAX if the text is not JSON (or has more than LUKS2_NODES values),
  * FAIL_METADATA_SHAPE if it lacks or contradicts what the format asks for: the five objects, their
  * mandatory fields, numbers that fit, references to objects that exist, a digest for each crypt
  * segment, no keyslot in two digests. Metadata are written on OK only. */
 MUST_CHECK enum status luks2_metadata_parse(struct luks2_metadata *metadata,
-                                            struct luks2_nodes *nodes,
-                                            const struct luks2_text *text);
+					    struct luks2_nodes *nodes,
+					    const struct luks2_text *text);
 
 #endif

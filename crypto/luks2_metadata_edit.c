@@ -116,8 +116,7 @@ enum status luks2_metadata_edit_create(struct luks2_text *text, uint64_t json_si
 
 	base64_encode(salt, digest->salt, sizeof(digest->salt), BASE64_STANDARD);
 	base64_encode(value, digest->value, digest->value_size, BASE64_STANDARD);
-	json_writer_init(&json, text->bytes,
-			 (size_t)MINIMUM(json_size, sizeof(text->bytes)));
+	json_writer_init(&json, text->bytes, (size_t)MINIMUM(json_size, sizeof(text->bytes)));
 	json_begin_object(&json, NULL);
 	json_begin_object(&json, "keyslots");
 	json_end_object(&json);
@@ -235,10 +234,9 @@ enum status luks2_metadata_edit_put_token(struct luks2_text *text, struct luks2_
 			  json_length);
 }
 
-enum status luks2_metadata_edit_set_token_member(struct luks2_text *text,
-						 struct luks2_nodes *nodes, unsigned number,
-						 const char *name, const char *json,
-						 size_t json_length)
+enum status luks2_metadata_edit_set_token_member(struct luks2_text *text, struct luks2_nodes *nodes,
+						 unsigned number, const char *name,
+						 const char *json, size_t json_length)
 {
 	struct json_document document;
 	char token_name[NAME_SIZE];

@@ -1,10 +1,11 @@
-/* Changes of LUKS2 metadata, each a splice of the text: every byte that is not meant stays as it is,
- * whoever wrote it. A failed edit may leave the text half changed, so edit a copy, and parse it
+/* Changes of LUKS2 metadata, each a splice of the text: every byte that is not meant stays as it
+ * is, whoever wrote it. A failed edit may leave the text half changed, so edit a copy, and parse it
  * before anybody believes it.
  *
  * All of them: FAIL_METADATA_FULL if the text would be longer than LUKS2_TEXT_SIZE or than the area
  * of config's json_size holds; FAIL_METADATA_SYNTAX or FAIL_METADATA_SHAPE if it was not what
- * luks2_metadata_parse takes. A JSON value handed in has at most LUKS2_EDIT_VALUE_MAX characters. */
+ * luks2_metadata_parse takes. A JSON value handed in has at most LUKS2_EDIT_VALUE_MAX characters.
+ */
 #ifndef CRYPTO_LUKS2_METADATA_EDIT_H
 #define CRYPTO_LUKS2_METADATA_EDIT_H
 

@@ -30,9 +30,9 @@ struct luks2_layout {
  * for an area that overlaps another or lies outside its place. What single keyslots ask for is
  * luks2_policy_check_keyslot's. */
 MUST_CHECK enum status luks2_policy_check(struct luks2_layout *layout,
-                                          const struct luks2_header *header,
-                                          const struct luks2_metadata *metadata,
-                                          uint64_t disk_size);
+					  const struct luks2_header *header,
+					  const struct luks2_metadata *metadata,
+					  uint64_t disk_size);
 
 /* FAIL_KEYSLOT_KIND for one that this build cannot open, FAIL_CIPHER for a key of other than 512
  * bits, FAIL_CIPHER_NULL, FAIL_KDF_COST. */
