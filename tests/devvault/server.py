@@ -152,23 +152,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 	def _serve(self):
 		started = time.monotonic()
 		request = self._read_request()
-		fault = faults.take(
-			self.server.store, request.note["server"], request.operation, request.host, request.key
+		role = request.note["server"]
+		fault = faults.take(self.server.store, role, request.operation, request.host, request.key)
+		effects = fault["effects"] if fault else {}
+		answer = self._answer(request, fault)
+		delay = effects.get("delay", 0)
+		# Logged before the client sees any of the answer, so that a test may count at once.
+		self._log(
+			{
+				**request.note,
+				"status": answer.status,
+				"code": answer.code,
+				"inner": answer.inner,
+				"fault": fault and fault["id"],
+				"seconds": round(time.monotonic() - started + delay, 4),
+			}
 		)
-		record = {**request.note}
+		time.sleep(delay)
 		try:
-			answer = self._answer(request, fault)
-			record.update(request.note)
-			record.update(status=answer.status, code=answer.code, inner=answer.inner)
-			self._meet_fault_before_answer(fault)
+			self._end_by_fault(effects)
 			self._send(request, fault, answer)
-		except (OSError, _Closed) as error:
-			record["cut"] = type(error).__name__
+		except (OSError, _Closed):
 			self.close_connection = True
-		finally:
-			record["fault"] = fault and fault["id"]
-			record["seconds"] = round(time.monotonic() - started, 4)
-			self._log(record)
 
 	def _read_request(self):
 		split = urllib.parse.urlsplit(self.path)
@@ -198,9 +203,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 			"identity": None,
 			"bearer": self.headers.get("Authorization") is not None,
 			"auth": "none",
-			"status": None,
-			"code": None,
-			"inner": None,
 			"tls": self.request.version() if isinstance(self.request, ssl.SSLSocket) else None,
 			"user_agent": self.headers.get("User-Agent"),
 		}
@@ -244,9 +246,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 			return Answer(200, {"stranger": request.host})
 		return self.server.key_vault.handle(request)
 
-	def _meet_fault_before_answer(self, fault):
-		effects = fault["effects"] if fault else {}
-		time.sleep(effects.get("delay", 0))
+	def _end_by_fault(self, effects):
+		"""Ends the connection instead of answering, if the fault says so."""
 		if effects.get("reset"):
 			self.resets = True
 			_reset_on_close(self.connection)
