@@ -70,6 +70,17 @@ enum status file_read_text(char *target, size_t target_size, size_t *size, const
 	return OK;
 }
 
+/* As much memory as the file needs, and a byte more; for pipes and terminals, which cannot tell, a
+ * typed line's worth. */
+static size_t expected_size(int fd, size_t size_max)
+{
+	struct stat information;
+
+	if (fstat(fd, &information) != 0 || !S_ISREG(information.st_mode))
+		return MINIMUM(size_max, 65536);
+	return MINIMUM((uint64_t)information.st_size + 1, size_max);
+}
+
 enum status file_read_secret(struct secret_memory *memory, size_t *size, const char *path,
 			     size_t size_max)
 {
@@ -77,8 +88,8 @@ enum status file_read_secret(struct secret_memory *memory, size_t *size, const c
 	enum status status;
 
 	TRY(open_to_read(&fd, path));
-	TRY(secret_memory_open(memory, size_max));
-	status = read_all(fd, memory->bytes, size_max, size, path);
+	TRY(secret_memory_open(memory, expected_size(fd, size_max)));
+	status = read_all(fd, memory->bytes, memory->size, size, path);
 	if (status != OK)
 		secret_memory_close(memory);
 	return status;

@@ -30,6 +30,7 @@ bool secret_equal(const void *a, const void *b, size_t size)
 	return difference == 0;
 }
 
+/* Pages of memfd_secret are locked by nature, and mlock, which looks at pages, fails on them. */
 static uint8_t *map_hidden(size_t size)
 {
 	int fd = (int)syscall(__NR_memfd_secret, 0u);
@@ -44,6 +45,17 @@ static uint8_t *map_hidden(size_t size)
 	return bytes;
 }
 
+static uint8_t *map_locked(size_t size)
+{
+	uint8_t *bytes =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (bytes == MAP_FAILED || mlock(bytes, size) == 0)
+		return bytes;
+	munmap(bytes, size);
+	return MAP_FAILED;
+}
+
 enum status secret_memory_open(struct secret_memory *memory, size_t size)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -53,16 +65,9 @@ enum status secret_memory_open(struct secret_memory *memory, size_t size)
 	CHECK(size > 0 && mapped_size >= size);
 	bytes = map_hidden(mapped_size);
 	if (bytes == MAP_FAILED)
-		bytes = mmap(NULL, mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			     -1, 0);
+		bytes = map_locked(mapped_size);
 	if (bytes == MAP_FAILED)
 		return FAIL_OUT_OF_MEMORY;
-	/* memfd_secret pages are locked and hidden by nature; there mlock only faults them in now.
-	 */
-	if (mlock(bytes, mapped_size) != 0) {
-		munmap(bytes, mapped_size);
-		return FAIL_OUT_OF_MEMORY;
-	}
 	(void)madvise(bytes, mapped_size, MADV_DONTDUMP);
 	(void)madvise(bytes, mapped_size, MADV_DONTFORK);
 	*memory = (struct secret_memory){.bytes = bytes, .size = size, .mapped_size = mapped_size};
