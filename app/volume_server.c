@@ -7,7 +7,7 @@ static enum status expand_key(struct volume_server *server, struct message_worke
 	struct aes_xts_key *key;
 	enum status status;
 
-	TRY(secret_memory_open(&server->key_memory, sizeof(*key)));
+	TRY(secret_memory_open_hidden(&server->key_memory, sizeof(*key)));
 	key = (struct aes_xts_key *)(void *)server->key_memory.bytes;
 	status = aes_xts_key_init(key, start->volume_key, start->sector_size);
 	secret_wipe_bytes(start->volume_key, sizeof(start->volume_key));

@@ -56,22 +56,36 @@ static uint8_t *map_locked(size_t size)
 	return MAP_FAILED;
 }
 
-enum status secret_memory_open(struct secret_memory *memory, size_t size)
+static size_t whole_pages(size_t size)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t mapped_size = ROUND_UP(size, page);
-	uint8_t *bytes;
 
-	CHECK(size > 0 && mapped_size >= size);
-	bytes = map_hidden(mapped_size);
-	if (bytes == MAP_FAILED)
-		bytes = map_locked(mapped_size);
+	CHECK(size > 0 && ROUND_UP(size, page) >= size);
+	return ROUND_UP(size, page);
+}
+
+static enum status take(struct secret_memory *memory, size_t size, uint8_t *bytes)
+{
+	size_t mapped_size = whole_pages(size);
+
 	if (bytes == MAP_FAILED)
 		return FAIL_OUT_OF_MEMORY;
 	(void)madvise(bytes, mapped_size, MADV_DONTDUMP);
 	(void)madvise(bytes, mapped_size, MADV_DONTFORK);
 	*memory = (struct secret_memory){.bytes = bytes, .size = size, .mapped_size = mapped_size};
 	return OK;
+}
+
+enum status secret_memory_open(struct secret_memory *memory, size_t size)
+{
+	return take(memory, size, map_locked(whole_pages(size)));
+}
+
+enum status secret_memory_open_hidden(struct secret_memory *memory, size_t size)
+{
+	uint8_t *bytes = map_hidden(whole_pages(size));
+
+	return take(memory, size, bytes != MAP_FAILED ? bytes : map_locked(whole_pages(size)));
 }
 
 void secret_memory_close(struct secret_memory *memory)

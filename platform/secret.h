@@ -27,8 +27,8 @@ void secret_wipe_bytes(void *bytes, size_t size);
 /* Takes time that depends on `size` only. */
 MUST_CHECK bool secret_equal(const void *a, const void *b, size_t size);
 
-/* A mapping of its own: never in a core dump, not inherited over fork, locked into memory, and
- * wiped when it ends. On kernels with memfd_secret not even the kernel maps it. */
+/* A mapping of its own: never in a core dump, not inherited over fork, locked into memory, and wiped
+ * when it ends. */
 struct secret_memory {
 	uint8_t *bytes; /* page aligned, zeroed; NULL if not open */
 	size_t size;    /* as asked for */
@@ -39,6 +39,11 @@ struct secret_memory {
 
 /* FAIL_OUT_OF_MEMORY if that much cannot be had or locked. */
 MUST_CHECK enum status secret_memory_open(struct secret_memory *memory, size_t size);
+/* The same where the kernel itself has no mapping of the pages (memfd_secret), if it can do that:
+ * nothing that reads kernel memory finds them. No disk can read or write them directly. For what
+ * lives as long as the process. */
+MUST_CHECK enum status secret_memory_open_hidden(struct secret_memory *memory, size_t size);
+
 void secret_memory_close(struct secret_memory *memory); /* wipes; harmless if never opened */
 
 #endif
