@@ -13,7 +13,13 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "platform/clock.h"
 #include "platform/log.h"
+
+/* The io_uring of a process that was killed holds the disk, and with it the claim, some
+ * milliseconds longer than the process lives: its successor must not be turned away. */
+#define CLAIM_TIME_MS 500
+#define CLAIM_PAUSE_MS 10
 
 #define BOUNCE_SIZE ((size_t)4 * BACKING_DISK_ALIGNMENT)
 
@@ -266,8 +272,8 @@ enum status backing_disk_adopt(struct backing_disk *disk_out, const char *path, 
 	return OK;
 }
 
-enum status backing_disk_open(struct backing_disk *disk_out, const char *path,
-			      enum backing_disk_claim claim)
+static enum status open_once(struct backing_disk *disk_out, const char *path,
+			     enum backing_disk_claim claim)
 {
 	struct backing_disk disk;
 	enum status status;
@@ -280,10 +286,23 @@ enum status backing_disk_open(struct backing_disk *disk_out, const char *path,
 		close(fd);
 		return status;
 	}
-	if (!disk.is_direct)
-		log_info("%s: its file system has no O_DIRECT; the page cache is in between", path);
 	*disk_out = disk;
 	return OK;
+}
+
+enum status backing_disk_open(struct backing_disk *disk, const char *path,
+			      enum backing_disk_claim claim)
+{
+	uint64_t deadline_ms = clock_now_ms() + CLAIM_TIME_MS;
+	enum status status = open_once(disk, path, claim);
+
+	while (status == FAIL_DISK_IN_USE && clock_left_ms(deadline_ms) > 0) {
+		clock_sleep_ms(CLAIM_PAUSE_MS);
+		status = open_once(disk, path, claim);
+	}
+	if (status == OK && !disk->is_direct)
+		log_info("%s: its file system has no O_DIRECT; the page cache is in between", path);
+	return status;
 }
 
 void backing_disk_close(struct backing_disk *disk)

@@ -85,6 +85,9 @@ void ring_close(struct ring *ring)
 {
 	if (ring->uring == NULL)
 		return;
+	/* The kernel ends a ring in its own time; this gives the files back now, and with the disk
+	 * the claim on it. */
+	(void)io_uring_unregister_files(ring->uring);
 	io_uring_queue_exit(ring->uring);
 	free(ring->uring);
 	*ring = (struct ring){0};
