@@ -12,8 +12,11 @@ MARKER = b"the quick brown byok jumps over the lazy disk"
 FILES = {"00000000000000000000.log": 12288, "00000000000000012345.log": 3000,
 	"00000000000000012345.index": 4, "leader-epoch-checkpoint": 1}
 SECOND_FILES = {"written-through-dm-crypt.log": 2048}
+# byok's exit statuses, with the word for it or the sentence where they are looked at.
+DISK_HAS_LUKS = 28
+VAULT_UNREACHABLE = (106, "vault-unreachable", "no connection to the vault")
 UBLK_ABSENT = (117, "this kernel has no ublk")
-VAULT_UNREACHABLE = ("vault-unreachable", "no connection to the vault")
+DEVICE_IN_USE = 122
 
 
 def write_files(scene, name, files):
@@ -84,7 +87,7 @@ def _(scene):
 def _(scene):
 	answer = scene.machine.attempt(f"byok format {DISKS['data1']} --key {scene.kid} --identity"
 		f" {CLIENT_ID} --name other", 60)
-	check(answer.status == 28, f"exit status {answer.status}: {answer.output}")
+	check(answer.status == DISK_HAS_LUKS, f"exit status {answer.status}: {answer.output}")
 
 
 @new_broker.step("`byok serve` unlocks both: /dev/byok/data1 and /dev/byok/data2")
@@ -92,8 +95,10 @@ def _(scene):
 	scene.vault.log_clear()
 	scene.start_serving()
 	scene.wait_until_served()
-	states = {name: volume.get("state") for name, volume in scene.status().items()}
+	status, volumes = scene.status()
+	states = {name: volume.get("state") for name, volume in volumes.items()}
 	check(states == dict.fromkeys(DISKS, "serving"), f"`byok status` says {states}")
+	check(status == 0, f"`byok status` ends with exit status {status}")
 
 
 @new_broker.step("the time that took", others_go_on=True)
@@ -126,8 +131,16 @@ def _(scene):
 def _(scene):
 	roles = scene.roles()
 	kinds = sorted(role for role, _, _ in roles)
-	check(kinds == ["agent", "supervisor", "worker", "worker"], f"the processes are {kinds}")
+	check(kinds == ["supervisor", "vault-agent", "worker", "worker"], f"the processes are {kinds}")
 	return ", ".join(f"{role} {peak} KiB ({locked} KiB locked)" for role, peak, locked in roles)
+
+
+@new_broker.step("`byok lock` of a mounted disk is refused")
+def _(scene):
+	answer = scene.machine.attempt("byok lock data1", 60)
+	check(answer.status == DEVICE_IN_USE, f"exit status {answer.status}: {answer.output}")
+	for name in DISKS:
+		scene.check_hashes(name)
 
 
 @new_broker.step("`byok lock data1` takes that device away and leaves the other")
@@ -272,9 +285,12 @@ def _(scene):
 
 @no_vault.step("`byok serve` names the cause in its log and in `byok status`")
 def _(scene):
-	word, sentence = VAULT_UNREACHABLE
+	unreachable, word, sentence = VAULT_UNREACHABLE
 	scene.machine.wait_for(f"grep -q '{sentence}' /run/log/byok.log", 30)
-	for name, volume in scene.status().items():
+	status, volumes = scene.status()
+	check(status == unreachable, f"`byok status` ends with exit status {status}")
+	check(set(volumes) == set(DISKS), f"it knows the disks {sorted(volumes)}")
+	for name, volume in volumes.items():
 		check(volume.get("state") != "serving", f"{name} is said to be served")
 		check(volume.get("cause") == word, f"the cause is said to be {volume.get('cause')!r}")
 	present = scene.machine.run("ls /dev/byok 2>/dev/null; true")
@@ -307,6 +323,19 @@ def _(scene):
 	for name in DISKS:
 		scene.check_hashes(name)
 	scene.unmount_all()
+	scene.stop_serving()
+
+
+@no_vault.step("`byok recover` needs no vault: one disk is served with its recovery key")
+def _(scene):
+	scene.start_vault(with_key_vault=False)
+	scene.start_serving()
+	scene.machine.put("/run/recovery", scene.recovery_keys["data1"])
+	scene.machine.run(f"byok recover {DISKS['data1']} --recovery-key-file /run/recovery", 120)
+	scene.machine.run("rm /run/recovery; [ -b /dev/byok/data1 ] && [ ! -e /dev/byok/data2 ]")
+	scene.mount("data1", "/dev/byok/data1")
+	scene.check_hashes("data1")
+	scene.unmount("data1")
 
 
 no_ublk = Chapter("A kernel without ublk", needs=[no_vault], in_quick_runs=False)

@@ -137,30 +137,29 @@ class Scene:
 		check(sentence in self.log(), f"byok's log does not say {sentence!r}: {self.log()}")
 
 	def status(self):
-		"""{name: its object in `byok status --json`}"""
-		text = self.machine.run("byok status --json")
+		"""(exit status, {name: its object}) of `byok status --json`"""
+		answer = self.machine.attempt("byok status --json")
 		try:
-			return {volume["name"]: volume for volume in json.loads(text)["volumes"]}
-		except (ValueError, KeyError, TypeError) as failure:
-			raise StepFailure(f"`byok status --json` is not as documented ({failure!r}): {text}")
+			volumes = {volume["name"]: volume for volume in json.loads(answer.output)["volumes"]}
+		except (ValueError, KeyError, TypeError):
+			raise StepFailure(f"`byok status --json` ended with exit status {answer.status} and is"
+				f" not as documented: {answer.output}") from None
+		return answer.status, volumes
 
 	def roles(self):
-		"""[(role, peak memory in KiB, locked memory in KiB)] of byok's processes. The supervisor
-		is the one that was started; the agent is the child that may use the network."""
+		"""[(role, peak memory in KiB, locked memory in KiB)] of byok's processes: the supervisor
+		is the one that was started, the others carry their role in their command line."""
 		supervisor = self.machine.run("cat /run/byok.pid")
 		text = self.machine.run(
 			f"for pid in {supervisor} $(pgrep -P {supervisor}); do"
-			" grep -E '^(Name|Pid|VmHWM|VmLck):' /proc/$pid/status;"
+			" grep -E '^(Pid|VmHWM|VmLck):' /proc/$pid/status;"
 			" tr '\\0' ' ' </proc/$pid/cmdline; echo; done")
 		found = []
-		for block in re.split(r"^Name:", text, flags=re.MULTILINE)[1:]:
+		for block in re.findall(r"Pid:.*\n.*\n.*\n.*", text):
 			fields = dict(re.findall(r"^(Pid|VmHWM|VmLck):\s+(\d+)", block, re.MULTILINE))
-			title = block.split("\n")[0].strip() + " " + block.strip().split("\n")[-1]
-			if fields["Pid"] == supervisor:
-				role = "supervisor"
-			else:
-				role = "agent" if "agent" in title else "worker" if "worker" in title else title
-			found.append((role, int(fields["VmHWM"]), int(fields["VmLck"])))
+			role = re.search(r" --role (\S+)", block)
+			found.append((role[1] if role else "supervisor", int(fields["VmHWM"]),
+				int(fields["VmLck"])))
 		return found
 
 	# What stands on the disks
