@@ -6,10 +6,12 @@
  * call. Working memory is mapped for the call and unmapped after it.
  *
  * Order of writes, each step ended by an fsync:
- *   create   1. zeros over everything before the data and over the disk's last MiB: whatever was
+ *   create   1. zeros over the binary headers of a LUKS2 volume that may be there
+ *            2. zeros over everything before the data and over the disk's last MiB: whatever was
  *               there is now gone for every tool
- *            2. keyslot areas     3. secondary copy     4. primary copy
- *            Cut anywhere before 3 is whole, there is no volume; behind it, there is all of it.
+ *            3. keyslot areas     4. secondary copy     5. primary copy
+ *            Cut before 1 is whole, an old volume still opens, or there is none; cut before 4 is
+ *            whole, there is none; behind that, there is all of the new one.
  *   commit   1. new keyslot areas, which no copy names yet
  *            2. the copy that is not good or older, else the primary     3. the other copy
  *            At every instant at least one copy is good, and has either the old state or the new.

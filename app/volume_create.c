@@ -120,6 +120,24 @@ static enum status check_disk(const struct volume_disk *disk, uint32_t sector_si
 	return disk->size_bytes < VOLUME_DISK_SIZE_MIN ? FAIL_DISK_TOO_SMALL : OK;
 }
 
+/* Before anything else of an old LUKS2 volume is touched, so that until then it opens, and from
+ * then on it is not there: never a header without its keyslots. */
+static enum status forget_old_header(const struct volume_disk *disk)
+{
+	uint8_t binary[LUKS2_BINARY_SIZE];
+	struct luks2_header header;
+
+	TRY(volume_disk_zero(disk, 0, sizeof(binary)));
+	for (unsigned i = 0; i < LUKS2_SECONDARY_OFFSETS; i++) {
+		uint64_t offset = luks2_header_secondary_offset(i);
+
+		TRY(volume_disk_read(disk, offset, binary, sizeof(binary)));
+		if (luks2_header_decode(&header, binary, LUKS2_SECONDARY, offset) != FAIL_NOT_LUKS)
+			TRY(volume_disk_zero(disk, offset, sizeof(binary)));
+	}
+	return volume_disk_sync(disk);
+}
+
 /* The order that volume.h promises. */
 static enum status write_all(const struct volume_disk *disk, struct volume_work *work,
 			     const struct luks2_header *header, const uint8_t *areas,
@@ -129,6 +147,7 @@ static enum status write_all(const struct volume_disk *disk, struct volume_work 
 		(disk->size_bytes - DISK_END_SIZE) / VOLUME_DISK_ALIGNMENT * VOLUME_DISK_ALIGNMENT,
 		VOLUME_DATA_OFFSET);
 
+	TRY(forget_old_header(disk));
 	TRY(volume_disk_zero(disk, 0, VOLUME_DATA_OFFSET));
 	TRY(volume_disk_zero(disk, disk_end, disk->size_bytes - disk_end));
 	TRY(volume_disk_sync(disk));

@@ -39,7 +39,7 @@ static enum status make_room_for_copy(struct volume_work *work, uint64_t size)
 		return OK;
 	free(work->copy);
 	work->copy_size = 0;
-	work->copy = aligned_alloc(VOLUME_DISK_ALIGNMENT, (size_t)size);
+	work->copy = malloc((size_t)size);
 	if (work->copy == NULL)
 		return FAIL_OUT_OF_MEMORY;
 	work->copy_size = (size_t)size;
@@ -49,7 +49,7 @@ static enum status make_room_for_copy(struct volume_work *work, uint64_t size)
 static enum status read_fields(struct candidate *candidate, const struct volume_disk *disk,
 			       enum luks2_copy copy, uint64_t offset)
 {
-	_Alignas(VOLUME_DISK_ALIGNMENT) uint8_t binary[LUKS2_BINARY_SIZE] = {0};
+	uint8_t binary[LUKS2_BINARY_SIZE] = {0};
 	uint64_t left = offset < disk->size_bytes ? disk->size_bytes - offset : 0;
 	enum status status;
 
@@ -227,7 +227,7 @@ enum status volume_header_write(const struct volume_disk *disk, struct volume_wo
 	memcpy(work->copy + LUKS2_BINARY_SIZE, text->bytes, text->length);
 	entropy_fill(salt, sizeof(salt));
 	luks2_header_encode(work->copy, header, copy, salt);
-	/* One write: the checksum covers all of it, so its parts need no order among them. */
+	/* The checksum covers all of it, so its parts need no order among them. */
 	TRY(volume_disk_write(disk, copy == LUKS2_PRIMARY ? 0 : size, work->copy, size));
 	return volume_disk_sync(disk);
 }

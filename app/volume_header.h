@@ -12,7 +12,7 @@ struct volume_work {
 	struct luks2_text text;
 	struct luks2_metadata metadata;
 	struct volume current; /* what a change finds on the disk */
-	uint8_t *copy;         /* one whole copy: header_size bytes, aligned; NULL at first */
+	uint8_t *copy;         /* one whole copy: header_size bytes; NULL at first */
 	size_t copy_size;
 };
 
