@@ -92,7 +92,7 @@ bool base64_decode(void *bytes, size_t *size, size_t capacity, const char *text,
 	/* Two characters leave 4 bits over, three leave 2; a second text for the same bytes is
 	 * refused. */
 	left_over = length % 4 == 0 ? 0 : bits & (length % 4 == 2 ? 0xf : 0x3);
-	if ((foreign & 64) != 0 || left_over != 0)
+	if (((foreign & 64) | left_over) != 0)
 		return false;
 	*size = count;
 	return true;
