@@ -157,9 +157,13 @@ $(shell mkdir -p $(OBJECTS))
 $(file >$(OBJECTS)/list,$(PROGRAM))
 endif
 
+ifeq ($(FLAVOUR),asan)
+$(OBJECTS)/byok: $(OBJECTS)/tests/sanitizer_options.o
+PROGRAM_EXTRA := $(OBJECTS)/tests/sanitizer_options.o
+endif
 $(OBJECTS)/byok: $(PROGRAM) $(OBJECTS)/list $(DEPS)/versions
 	$(SAY) "  LINK  $@"
-	$(Q)$(LINK) -o $@ $(PROGRAM) $(LIBRARIES) $(LINK_END)
+	$(Q)$(LINK) -o $@ $(PROGRAM) $(PROGRAM_EXTRA) $(LIBRARIES) $(LINK_END)
 
 # The symbols stand beside the binary, where gdb and perf look for them.
 ifeq ($(FLAVOUR),product)

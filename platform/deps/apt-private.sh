@@ -30,12 +30,18 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 state=$build/apt
 log=$state/log
 
+# The log stands on the same disk, and may have been cut short itself.
+is_full() {
+	grep -qs 'No space left on device' "$1" ||
+		(($(stat -f -c '%a * %S' "$(dirname "$1")") < 1048576))
+}
+
 fail() {
 	local cause=""
-	if grep -qs 'No space left on device' "$log"; then
+	if is_full "$log"; then
 		cause=": the disk is full"
 	elif grep -qs '^E: ' "$log"; then
-		cause=": $(grep '^E: ' "$log" | tail -n 1 | cut -c 4-)"
+		cause=": $(grep "^E: " "$log" | head -n 1 | cut -c 4-)"
 	fi
 	echo "apt-private: $1$cause (details: $log)" >&2
 	exit 1
@@ -163,9 +169,14 @@ prepare() {
 }
 
 update() {
+	local free_mib
+	free_mib=$(($(stat -f -c '%a * %S' "$suite_state") / 1048576))
+	# apt may wait for ever when the disk fills up under it.
+	[ $free_mib -ge 200 ] ||
+		fail "package lists need 200 MiB under $suite_state, of which $free_mib are free"
 	rm -f "$suite_state/updated"
 	# Without Error-Mode=any apt calls a list that it could not fetch a warning.
-	apt-get -q -o APT::Update::Error-Mode=any update >>"$log" 2>&1 ||
+	timeout 900 apt-get -q -o APT::Update::Error-Mode=any update >>"$log" 2>&1 ||
 		fail "the package lists of $suite could not be fetched"
 	touch "$suite_state/updated"
 }
@@ -190,12 +201,12 @@ fetch_source() {
 	local name=$1 work=$2 version
 	version=$(source_version "$name")
 	[ -n "$version" ] || return 1
-	(cd "$work" && apt-get -q source --download-only --only-source "$name=$version") \
+	(cd "$work" && timeout 900 apt-get -q source --download-only --only-source "$name=$version") \
 		>>"$log" 2>&1
 }
 
 fetch_deb() {
-	(cd "$2" && apt-get -q download "$1") >>"$log" 2>&1
+	(cd "$2" && timeout 900 apt-get -q download "$1") >>"$log" 2>&1
 }
 
 # work_folder PARENT: sets $work, a folder that is gone when the script ends.

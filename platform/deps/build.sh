@@ -29,7 +29,11 @@ flags="$optimise -fPIE -ffunction-sections -fdata-sections -fstack-protector-str
 
 fail() {
 	local cause=""
-	if grep -qs 'No space left on device' "$log"; then cause=": the disk is full"; fi
+	# The log stands on the same disk, and may have been cut short itself.
+	if grep -qs 'No space left on device' "$log" ||
+		(($(stat -f -c '%a * %S' "$deps") < 1048576)); then
+		cause=": the disk is full"
+	fi
 	echo "deps: $1$cause (details: $log)" >&2
 	exit 1
 }
