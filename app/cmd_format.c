@@ -215,7 +215,7 @@ static enum status carry_out(struct plan *plan)
 	printf("%s: formatted as %s%s%s%s\n", plan->disk_path, plan->name,
 	       plan->token.current.kid[0] != '\0' ? " under " : " under the key file",
 	       plan->token.current.kid, recovery_path != NULL ? ", with a recovery key" : "");
-	if (recovery_path == NULL)
+	if (recovery_path == NULL && plan->token.current.kid[0] != '\0')
 		log_warning("%s has no recovery key: if its key is lost, so is its data",
 			    plan->name);
 	return OK;

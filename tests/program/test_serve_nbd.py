@@ -1,0 +1,113 @@
+"""byok serve --disk --key-file --nbd: the data path, by other people's NBD clients."""
+
+import json
+import os
+import subprocess
+
+from harness import (MIB, expect, expect_equal, hash_of, log_of, stop, test, uri)
+
+
+@test
+def nbdinfo_sees_the_volume_with_its_sector_size_and_flags(t):
+	for sector_size in (512, 4096):
+		disk, key = t.formatted(f"data{sector_size}", sector_size)
+		_, socket = t.nbd(disk, key)
+		info = json.loads(t.must("nbdinfo", "--json", uri(socket)).stdout)["exports"][0]
+		expect_equal(info["export-size"], 16 * MIB, "size")
+		expect_equal(info["block_minimum"], sector_size, "minimum block size")
+		for flag in ("can_flush", "can_fua", "can_multi_conn"):
+			expect(info[flag], f"{flag} is not offered")
+
+
+@test
+def what_nbdcopy_writes_comes_back_and_dm_crypt_agrees(t):
+	disk, key = t.formatted()
+	data = t.file("data.raw", os.urandom(16 * MIB))
+	process, socket = t.nbd(disk, key)
+	t.must("nbdcopy", "--flush", data, uri(socket))
+	t.must("nbdcopy", uri(socket), t.path("back.raw"))
+	expect_equal(hash_of(t.path("back.raw")), hash_of(data), "the copy's hash")
+	expect_equal(stop(process), 0, "exit status")
+	raw = disk.read_bytes()[16 * MIB:]
+	expect(raw != data.read_bytes() and raw.count(bytes(512)) == 0, "the disk is not encrypted")
+
+
+@test
+def fio_verifies_random_writes_at_depth_over_several_connections(t):
+	disk, key = t.formatted(size_mib=80)
+	_, socket = t.nbd(disk, key)
+	t.must("fio", "--name=verify", "--ioengine=nbd", f"--uri={uri(socket)}", "--rw=randwrite",
+		"--bsrange=4k-256k", "--blockalign=4k", "--iodepth=32", "--size=48m", "--numjobs=1",
+		"--verify=crc32c", "--verify_fatal=1", "--randrepeat=0", "--group_reporting")
+
+
+@test
+def qemu_io_patterns_fua_and_flush_work(t):
+	disk, key = t.formatted()
+	_, socket = t.nbd(disk, key)
+	done = t.must("qemu-io", "-f", "raw", "-c", "write -P 0xa5 0 1M", "-c", "write -f -P 0x5a 1M 64k",
+		"-c", "flush", "-c", "read -P 0xa5 0 1M", "-c", "read -P 0x5a 1M 64k",
+		"-c", "write -z 512k 512k", "-c", "read -P 0 512k 512k",
+		f"nbd+unix:///?socket={socket}")
+	expect("Pattern verification failed" not in done.stdout, done.stdout)
+
+
+@test
+def a_volume_survives_a_restart_and_only_the_right_key_opens_it(t):
+	disk, key = t.formatted()
+	data = t.file("data.raw", os.urandom(MIB))
+	process, socket = t.nbd(disk, key)
+	t.must("qemu-io", "-f", "raw", "-c", f"write -s {data} 0 1M", "-c", "flush", uri(socket))
+	stop(process)
+	wrong = t.file("wrong.key", b"another key")
+	t.byok("serve", "--disk", disk, "--key-file", wrong, "--nbd", socket, expect="wrong-key",
+		object=disk)
+	_, socket = t.nbd(disk, key)
+	t.must("nbdcopy", uri(socket), t.path("back.raw"))
+	expect_equal(t.path("back.raw").read_bytes()[:MIB], data.read_bytes(), "the data")
+
+
+@test
+def a_disk_that_is_served_is_not_served_twice(t):
+	disk, key = t.formatted()
+	t.nbd(disk, key)
+	t.byok("serve", "--disk", disk, "--key-file", key, "--nbd", t.path("second.socket"),
+		expect="disk-in-use", object=disk)
+
+
+@test
+def a_socket_somebody_listens_on_is_left_alone(t):
+	first, key = t.formatted("first")
+	second, second_key = t.formatted("second")
+	_, socket = t.nbd(first, key)
+	t.byok("serve", "--disk", second, "--key-file", second_key, "--nbd", socket,
+		expect="nbd-socket")
+	t.must("nbdinfo", uri(socket))
+
+
+@test
+def the_key_is_in_no_argument_environment_or_core(t):
+	disk, key = t.formatted(key=b"a-secret-that-must-not-show")
+	process, _ = t.nbd(disk, key)
+	expect(b"a-secret" not in open(f"/proc/{process.pid}/cmdline", "rb").read(), "in arguments")
+	limits = open(f"/proc/{process.pid}/limits").read()
+	core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+	expect_equal(core.split()[4:6], ["0", "0"], "core limits")
+	expect_equal(open(f"/proc/{process.pid}/environ", "rb").read().strip(b"\0"), b"",
+		"the environment") if "asan" not in str(t.program) else None
+	expect("a-secret" not in log_of(process), "in the log")
+
+
+@test
+def a_client_that_dies_in_the_middle_harms_nobody_else(t):
+	disk, key = t.formatted()
+	_, socket = t.nbd(disk, key)
+	fio = subprocess.Popen([t.tool("fio"), "--name=dying", "--ioengine=nbd", f"--uri={uri(socket)}",
+		"--rw=randwrite", "--bs=64k", "--iodepth=16", "--size=16m", "--time_based", "--runtime=30"],
+		stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+	try:
+		fio.wait(1)
+	except subprocess.TimeoutExpired:
+		fio.kill()
+		fio.wait()
+	t.must("qemu-io", "-f", "raw", "-c", "write -P 7 0 1M", "-c", "read -P 7 0 1M", uri(socket))
