@@ -29,6 +29,7 @@
 #define UBLK_START_RECOVERY UBLK_COMMAND(3, struct ublk_control_command, 0x10)
 #define UBLK_END_RECOVERY UBLK_COMMAND(3, struct ublk_control_command, 0x11)
 #define UBLK_GET_FEATURES UBLK_COMMAND(2, struct ublk_control_command, 0x13)
+#define UBLK_DELETE_DEVICE_LATER UBLK_COMMAND(2, struct ublk_control_command, 0x14)
 
 #define UBLK_FETCH UBLK_COMMAND(3, struct ublk_io_command, 0x20)
 #define UBLK_COMMIT_AND_FETCH UBLK_COMMAND(3, struct ublk_io_command, 0x21)
@@ -170,6 +171,7 @@ _Static_assert(UBLK_SET_PARAMETERS == 0xc0207508, "command number");
 _Static_assert(UBLK_START_RECOVERY == 0xc0207510, "command number");
 _Static_assert(UBLK_END_RECOVERY == 0xc0207511, "command number");
 _Static_assert(UBLK_GET_FEATURES == 0x80207513, "command number");
+_Static_assert(UBLK_DELETE_DEVICE_LATER == 0x80207514, "command number");
 _Static_assert(UBLK_FETCH == 0xc0107520, "command number");
 _Static_assert(UBLK_COMMIT_AND_FETCH == 0xc0107521, "command number");
 

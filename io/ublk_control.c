@@ -48,6 +48,8 @@ static const char *command_word(uint32_t operation)
 		return "END_USER_RECOVERY";
 	case UBLK_GET_FEATURES:
 		return "GET_FEATURES";
+	case UBLK_DELETE_DEVICE_LATER:
+		return "DEL_DEV_ASYNC";
 	default:
 		return "command";
 	}
@@ -128,13 +130,8 @@ static enum status run(struct ublk_control *control, uint32_t operation, uint32_
 	return OK;
 }
 
-/* The same, where any error is a failure to be logged. */
-static enum status command(struct ublk_control *control, uint32_t operation, uint32_t device_id,
-                           size_t size, uint64_t argument)
+static enum status judge(uint32_t operation, uint32_t device_id, int error)
 {
-	int error;
-
-	TRY(run(control, operation, device_id, size, argument, &error));
 	if (error == 0)
 		return OK;
 	if (device_id == UBLK_ANY_DEVICE)
@@ -143,6 +140,16 @@ static enum status command(struct ublk_control *control, uint32_t operation, uin
 		log_errno(LOG_PRIORITY_ERROR, error, "ublk %s of device %u",
 		          command_word(operation), device_id);
 	return FAIL_UBLK;
+}
+
+/* The same as run, where any error is a failure. */
+static enum status command(struct ublk_control *control, uint32_t operation, uint32_t device_id,
+                           size_t size, uint64_t argument)
+{
+	int error;
+
+	TRY(run(control, operation, device_id, size, argument, &error));
+	return judge(operation, device_id, error);
 }
 
 static enum status open_driver(int *fd)
@@ -271,7 +278,14 @@ enum status ublk_control_stop(struct ublk_control *control, uint32_t device_id)
 
 enum status ublk_control_delete(struct ublk_control *control, uint32_t device_id)
 {
-	return command(control, UBLK_DELETE_DEVICE, device_id, 0, 0);
+	int error;
+
+	/* DEL_DEV waits for the last holder of the device, for ever if need be. Before Linux 6.9
+	 * there is nothing else. */
+	TRY(run(control, UBLK_DELETE_DEVICE_LATER, device_id, 0, 0, &error));
+	if (error == EOPNOTSUPP)
+		return command(control, UBLK_DELETE_DEVICE, device_id, 0, 0);
+	return judge(UBLK_DELETE_DEVICE_LATER, device_id, error);
 }
 
 enum status ublk_control_start_recovery(struct ublk_control *control, uint32_t device_id)
@@ -286,11 +300,7 @@ enum status ublk_control_start_recovery(struct ublk_control *control, uint32_t d
 			break;
 		clock_sleep_ms(RECOVERY_RETRY_MS);
 	}
-	if (error == 0)
-		return OK;
-	log_errno(LOG_PRIORITY_ERROR, error, "ublk %s of device %u",
-	          command_word(UBLK_START_RECOVERY), device_id);
-	return FAIL_UBLK;
+	return judge(UBLK_START_RECOVERY, device_id, error);
 }
 
 enum status ublk_control_end_recovery(struct ublk_control *control, uint32_t device_id)

@@ -74,8 +74,8 @@ MUST_CHECK enum status ublk_control_start(struct ublk_control *control, uint32_t
  * home with UBLK_RESULT_ABORT. Of a device that was never started, only the latter. */
 MUST_CHECK enum status ublk_control_stop(struct ublk_control *control, uint32_t device_id);
 
-/* Removes /dev/ublkcN, stopping it first if need be. Waits until nobody holds it: no descriptor,
- * no mapping, no ring. */
+/* Removes /dev/ublkcN, stopping it first if need be. Its number is free again when nobody holds
+ * the device any more, which a file system that is still mounted on it does. */
 MUST_CHECK enum status ublk_control_delete(struct ublk_control *control, uint32_t device_id);
 
 /* Readies a device made with UBLK_FLAG_USER_RECOVERY, whose process died, for new queues. Waits,

@@ -2,14 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "platform/clock.h"
@@ -32,20 +29,6 @@ struct ublk_device {
 	bool is_added;           /* there is a device to delete */
 	struct ublk_queue **queues; /* info.queue_count of them, NULL where not started */
 };
-
-enum status ublk_device_prepare_process(void)
-{
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
-		log_errno(LOG_PRIORITY_ERROR, errno, "PR_SET_IO_FLUSHER");
-		return FAIL_NOT_ROOT;
-	}
-	/* A slave sees what is unmounted outside, so that it keeps no file system busy. */
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) {
-		log_errno(LOG_PRIORITY_ERROR, errno, "a mount namespace");
-		return FAIL_NOT_ROOT;
-	}
-	return OK;
-}
 
 /* Best effort: these make it better, not right. */
 static void set_attribute(const struct ublk_device *device, const char *name, const char *value)
@@ -174,8 +157,7 @@ static enum status start_parts(struct ublk_device *device,
 	TRY(ublk_control_start(&device->control, device->info.device_id));
 	/* The backing disk has a scheduler of its own. */
 	set_attribute(device, "scheduler", "none");
-	if (options->is_recoverable)
-		set_attribute(device, "io_timeout", DEATH_TIMEOUT_MS);
+	set_attribute(device, "io_timeout", DEATH_TIMEOUT_MS);
 	return OK;
 }
 

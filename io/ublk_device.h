@@ -24,17 +24,11 @@ struct ublk_device_options {
 
 struct ublk_device;
 
-/* For a process that will serve a device; before it has a second thread or a ring, and before
- * lockdown. Memory reclaim will not wait for it, since it may be what reclaim waits for. Its mount
- * namespace becomes a copy of its own: were it the last to leave the namespace in which a file
- * system on its own device is mounted, the kernel would unmount that while nobody serves it, and
- * for ever wait. FAIL_NOT_ROOT. */
-MUST_CHECK enum status ublk_device_prepare_process(void);
-
-/* When it returns OK, the device can be used. Keeps `volume`. Geometry, read-only, write cache and
- * FUA mirror the backing disk. All calls for one device must come from the same thread; the queues
- * have threads of their own. FAIL_UBLK_ABSENT, FAIL_UBLK, FAIL_OUT_OF_MEMORY, FAIL_NOT_ROOT,
- * FAIL_IO_URING_ABSENT, FAIL_SYSTEM; then nothing is left behind, unless the driver got stuck. */
+/* In a process that ublk_process_prepare has made fit for it. When it returns OK, the device can
+ * be used. Keeps `volume`. Geometry, read-only, write cache and FUA mirror the backing disk. All
+ * calls for one device must come from the same thread; the queues have threads of their own.
+ * FAIL_UBLK_ABSENT, FAIL_UBLK, FAIL_OUT_OF_MEMORY, FAIL_NOT_ROOT, FAIL_IO_URING_ABSENT,
+ * FAIL_SYSTEM; then nothing is left behind, unless the driver got stuck. */
 MUST_CHECK enum status ublk_device_start(struct ublk_device **device,
                                          const struct ublk_device_options *options,
                                          const struct block_volume *volume);

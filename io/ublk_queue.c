@@ -7,9 +7,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "io/ublk_process.h"
 #include "platform/log.h"
 
 #define DEVICE_SLOT (BACKING_DISK_SLOT + 1)
@@ -182,10 +182,7 @@ static enum status set_up_thread(const struct ublk_queue *queue)
 {
 	int error;
 
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
-		log_errno(LOG_PRIORITY_ERROR, errno, "PR_SET_IO_FLUSHER");
-		return FAIL_NOT_ROOT;
-	}
+	TRY(ublk_process_join_flushers());
 	/* A cpuset may forbid all of these; then the scheduler chooses. */
 	error = pthread_setaffinity_np(pthread_self(), sizeof(queue->options.cpus),
 	                               (const cpu_set_t *)&queue->options.cpus);
