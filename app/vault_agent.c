@@ -20,9 +20,6 @@
 #define BACKOFF_BASE_MS 1000
 #define BACKOFF_CAP_MS 16000
 
-/* With less time than this an attempt would only hide the cause behind a time-out. */
-#define ATTEMPT_TIME_MIN_MS 1000
-
 struct pending {
 	bool is_taken;
 	uint32_t id;
@@ -221,8 +218,9 @@ static enum status take_request(struct vault_agent_state *state, int fd, struct 
 }
 
 /* Whether the failure is worth another attempt, and when. */
-static bool plan_next_attempt(struct pending *pending, const struct vault_outcome *outcome)
+static bool plan_next_attempt(const struct vault_agent_state *state, struct pending *pending)
 {
+	const struct vault_outcome *outcome = &state->outcome;
 	uint64_t now_ms = clock_now_ms();
 	uint64_t wait_ms;
 
@@ -236,23 +234,23 @@ static bool plan_next_attempt(struct pending *pending, const struct vault_outcom
 		return false;
 	wait_ms = backoff_next_ms(&pending->backoff, entropy_u32(), outcome->retry_after_ms);
 	pending->due_ms = now_ms + wait_ms;
-	return pending->due_ms + ATTEMPT_TIME_MIN_MS <= pending->deadline_ms;
+	/* An attempt that is cut short would put a time-out in the place of the cause. */
+	return pending->due_ms + state->session.exchange_timeout_ms <= pending->deadline_ms;
 }
 
 static enum status work_on(struct vault_agent_state *state, int fd, struct pending *pending)
 {
 	struct vault_outcome *outcome = &state->outcome;
-	uint64_t time_ms = MAXIMUM(clock_left_ms(pending->deadline_ms), ATTEMPT_TIME_MIN_MS);
 
 	secret_wipe_bytes(&state->message, sizeof(state->message));
 	if (vault_attempt(&state->session, &state->message.answer, outcome, &pending->operation,
-			  time_ms) != OK)
+			  pending->deadline_ms) != OK)
 		secret_wipe_bytes(&state->message, sizeof(state->message));
 	pending->exchanges += outcome->exchanges;
 	pending->waited_ms += outcome->waited_ms;
 	if (outcome->status == OK)
 		return answer(state, fd, pending);
-	if (plan_next_attempt(pending, outcome)) {
+	if (plan_next_attempt(state, pending)) {
 		/* One line for each cause, not for each attempt. */
 		if (outcome->status != pending->last)
 			log_failure(LOG_PRIORITY_INFO, pending, outcome, "; trying again");

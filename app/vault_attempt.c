@@ -10,6 +10,9 @@
 /* When asking for a fresh token fails, the held one serves on, and this long nobody asks again. */
 #define REFRESH_PAUSE_MS 60000
 
+/* With less an exchange would only hide the cause behind a time-out. */
+#define EXCHANGE_TIME_MIN_MS 1000
+
 _Static_assert(KEYVAULT_WRAPPED_SIZE == MESSAGE_WRAPPED_SIZE, "one travels in the other");
 _Static_assert(KEY_URL_TEXT_SIZE <= MESSAGE_TEXT_SIZE, "a kid must fit a message");
 
@@ -90,10 +93,15 @@ static void say_origin(struct vault_outcome *outcome, const struct https_answer 
 }
 
 static enum status exchange(struct vault_session *session, struct https_answer *answer,
-			    struct vault_outcome *outcome, const struct https_request *request)
+			    struct vault_outcome *outcome, struct https_request *request,
+			    uint64_t deadline_ms)
 {
-	enum status status = https_exchange(session->https, answer, request);
+	uint64_t left_ms = MAXIMUM(clock_left_ms(deadline_ms), EXCHANGE_TIME_MIN_MS);
+	enum status status;
 
+	request->timeout_ms = MINIMUM(left_ms, session->exchange_timeout_ms);
+	request->connect_timeout_ms = request->timeout_ms;
+	status = https_exchange(session->https, answer, request);
 	outcome->exchanges++;
 	outcome->waited_ms += answer->duration_ms;
 	outcome->retry_after_ms = answer->has_retry_after ? answer->retry_after_ms : 0;
@@ -138,9 +146,10 @@ static void hold_token(const struct vault_session *session, struct vault_token *
 
 static enum status ask_for_token(struct vault_session *session, struct vault_token *token,
 				 struct vault_outcome *outcome,
-				 const struct vault_operation *operation, uint64_t timeout_ms)
+				 const struct vault_operation *operation, uint64_t deadline_ms)
 {
 	char url[IDENTITY_URL_SIZE];
+	struct https_request request = {.url = url, .is_for_metadata = true};
 	struct https_answer answer;
 	struct identity_refusal refusal;
 	uint64_t asked_ms = clock_now_ms();
@@ -148,13 +157,7 @@ static enum status ask_for_token(struct vault_session *session, struct vault_tok
 
 	identity_token_url(url, session->imds_endpoint, operation->client_id,
 			   operation->key.resource);
-	status = exchange(session, &answer, outcome,
-			  &(struct https_request){
-				  .url = url,
-				  .is_for_metadata = true,
-				  .connect_timeout_ms = timeout_ms,
-				  .timeout_ms = timeout_ms,
-			  });
+	status = exchange(session, &answer, outcome, &request, deadline_ms);
 	say_answer(outcome, "IMDS", &answer);
 	if (status != OK) {
 		outcome->is_transient = keyvault_transport_is_transient(status);
@@ -178,7 +181,7 @@ static enum status ask_for_token(struct vault_session *session, struct vault_tok
 /* Makes sure that `*token` can be used now. */
 static enum status get_token(struct vault_session *session, struct vault_token **token,
 			     struct vault_outcome *outcome, const struct vault_operation *operation,
-			     uint64_t timeout_ms)
+			     uint64_t deadline_ms)
 {
 	struct vault_token *held = find_token(session, operation);
 	uint64_t now_ms = clock_now_ms();
@@ -186,7 +189,7 @@ static enum status get_token(struct vault_session *session, struct vault_token *
 	enum status status = OK;
 
 	if (!is_usable || now_ms >= held->refresh_ms)
-		status = ask_for_token(session, held, outcome, operation, timeout_ms);
+		status = ask_for_token(session, held, outcome, operation, deadline_ms);
 	if (status != OK && is_usable) {
 		held->refresh_ms = now_ms + REFRESH_PAUSE_MS;
 		status = OK;
@@ -271,21 +274,17 @@ static enum status refuse(struct vault_outcome *outcome, const struct https_answ
 
 static enum status ask_vault(struct vault_session *session, struct message_agent_answer *answer,
 			     struct vault_outcome *outcome, const struct vault_operation *operation,
-			     const struct vault_token *token, uint64_t timeout_ms)
+			     const struct vault_token *token, uint64_t deadline_ms)
 {
 	char url[KEYVAULT_URL_SIZE];
 	struct https_answer https_answer;
-	struct https_request request = {
-		.bearer = token->grant.token,
-		.connect_timeout_ms = timeout_ms,
-		.timeout_ms = timeout_ms,
-	};
+	struct https_request request = {.bearer = token->grant.token};
 	enum status status;
 
 	/* The token goes to no other cloud than the one it is for. */
 	CHECK(token->resource != NULL && strcmp(token->resource, operation->key.resource) == 0);
 	write_request(session, &request, url, operation);
-	status = exchange(session, &https_answer, outcome, &request);
+	status = exchange(session, &https_answer, outcome, &request, deadline_ms);
 	secret_wipe_bytes(session->request_body, sizeof(session->request_body));
 	outcome->is_transient = false;
 	say_answer(outcome, operation->key.host, &https_answer);
@@ -305,29 +304,28 @@ static enum status ask_vault(struct vault_session *session, struct message_agent
 
 static enum status attempt(struct vault_session *session, struct message_agent_answer *answer,
 			   struct vault_outcome *outcome, const struct vault_operation *operation,
-			   uint64_t timeout_ms)
+			   uint64_t deadline_ms)
 {
 	struct vault_token *token;
 	enum status status;
 
-	TRY(get_token(session, &token, outcome, operation, timeout_ms));
+	TRY(get_token(session, &token, outcome, operation, deadline_ms));
 	if (operation->operation == AGENT_TOKEN)
 		return OK;
-	status = ask_vault(session, answer, outcome, operation, token, timeout_ms);
+	status = ask_vault(session, answer, outcome, operation, token, deadline_ms);
 	if (status != FAIL_VAULT_UNAUTHORIZED)
 		return status;
 	secret_wipe_bytes(token, sizeof(*token));
-	TRY(get_token(session, &token, outcome, operation, timeout_ms));
-	return ask_vault(session, answer, outcome, operation, token, timeout_ms);
+	TRY(get_token(session, &token, outcome, operation, deadline_ms));
+	return ask_vault(session, answer, outcome, operation, token, deadline_ms);
 }
 
 enum status vault_attempt(struct vault_session *session, struct message_agent_answer *answer,
 			  struct vault_outcome *outcome, const struct vault_operation *operation,
-			  uint64_t timeout_ms)
+			  uint64_t deadline_ms)
 {
 	*outcome = (struct vault_outcome){0};
-	outcome->status = attempt(session, answer, outcome, operation,
-				  MINIMUM(timeout_ms, session->exchange_timeout_ms));
+	outcome->status = attempt(session, answer, outcome, operation, deadline_ms);
 	if (outcome->status == OK)
 		outcome->detail[0] = '\0';
 	return outcome->status;

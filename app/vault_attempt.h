@@ -55,11 +55,12 @@ struct vault_outcome {
 MUST_CHECK enum status vault_operation_read(struct vault_operation *operation,
 					    const struct message_agent_request *request);
 
-/* Makes the attempt, in at most `timeout_ms` for each exchange (four, if the vault does not like
- * the first token), and fills in the fields of `answer` that the operation gives. `outcome` is
- * always filled in, its status the returned one. */
+/* Makes the attempt and fills in the fields of `answer` that the operation gives. `outcome` is
+ * always filled in, its status the returned one. Takes at most what is left until `deadline_ms` (of
+ * clock_now_ms), and a second more for each exchange: a token, the vault, and both again if the
+ * vault does not like the first token. */
 enum status vault_attempt(struct vault_session *session, struct message_agent_answer *answer,
 			  struct vault_outcome *outcome, const struct vault_operation *operation,
-			  uint64_t timeout_ms);
+			  uint64_t deadline_ms);
 
 #endif

@@ -157,6 +157,7 @@ struct exchange {
 	size_t body_size;
 	size_t headers_size;
 	bool is_too_large;
+	bool has_begun_tls; /* so there was a connection */
 	char retry_after[HTTPS_HEADER_VALUE_SIZE];
 	char error[CURL_ERROR_SIZE];
 };
@@ -228,15 +229,16 @@ static size_t take_header(char *bytes, size_t unit, size_t count, void *context)
 
 /* BearSSL would seed itself from the processor's RDRAND alone, or from a device file that the vault
  * agent may not open; the kernel's generator is mixed in before either. */
-static CURLcode prepare_tls(CURL *handle, void *tls, void *unused)
+static CURLcode prepare_tls(CURL *handle, void *tls, void *context)
 {
-	br_ssl_client_context *context = tls;
+	br_ssl_client_context *client = tls;
+	struct exchange *exchange = context;
 	uint8_t seed[32];
 
 	(void)handle;
-	(void)unused;
+	exchange->has_begun_tls = true;
 	entropy_fill(seed, sizeof(seed));
-	br_ssl_engine_inject_entropy(&context->eng, seed, sizeof(seed));
+	br_ssl_engine_inject_entropy(&client->eng, seed, sizeof(seed));
 	secret_wipe_bytes(seed, sizeof(seed));
 	return CURLE_OK;
 }
@@ -407,7 +409,7 @@ static bool set_request(CURL *handle, const struct https_client *client, struct 
 	       SET(CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_timeout_ms) &&
 	       SET(CURLOPT_TIMEOUT_MS, (long)request->timeout_ms) &&
 	       SET(CURLOPT_WRITEDATA, exchange) && SET(CURLOPT_HEADERDATA, exchange) &&
-	       SET(CURLOPT_ERRORBUFFER, exchange->error);
+	       SET(CURLOPT_SSL_CTX_DATA, exchange) && SET(CURLOPT_ERRORBUFFER, exchange->error);
 }
 
 /* What the handle must not keep: it outlives these. */
@@ -416,14 +418,7 @@ static void forget_request(CURL *handle)
 	CHECK(SET(CURLOPT_HTTPGET, 1L) && SET(CURLOPT_POSTFIELDS, NULL) &&
 	      SET(CURLOPT_HTTPHEADER, NULL) && SET(CURLOPT_CONNECT_TO, NULL) &&
 	      SET(CURLOPT_WRITEDATA, NULL) && SET(CURLOPT_HEADERDATA, NULL) &&
-	      SET(CURLOPT_ERRORBUFFER, NULL));
-}
-
-static bool has_happened(CURL *handle, CURLINFO moment)
-{
-	curl_off_t duration_us = 0;
-
-	return curl_easy_getinfo(handle, moment, &duration_us) == CURLE_OK && duration_us > 0;
+	      SET(CURLOPT_SSL_CTX_DATA, NULL) && SET(CURLOPT_ERRORBUFFER, NULL));
 }
 
 /* libcurl tells these apart only in words; tests against real certificates hold it to them. */
@@ -436,28 +431,29 @@ static enum status status_of_certificate(const char *error)
 	return FAIL_TLS_AUTHORITY;
 }
 
-static enum status status_of_timeout(CURL *handle, const char *error)
+static enum status status_of_timeout(const struct exchange *exchange)
 {
-	if (strstr(error, "Resolving timed out") != NULL)
+	if (strstr(exchange->error, "Resolving timed out") != NULL)
 		return FAIL_VAULT_NAME;
 	/* Nobody at that address, rather than somebody slow. */
-	if (strstr(error, "Connection timed out") != NULL &&
-	    !has_happened(handle, CURLINFO_CONNECT_TIME_T))
+	if (strstr(exchange->error, "Connection timed out") != NULL && !exchange->has_begun_tls)
 		return FAIL_VAULT_UNREACHABLE;
 	return FAIL_VAULT_TIMEOUT;
 }
 
-static enum status status_of_end(CURL *handle, bool is_secure)
+static enum status status_of_end(CURL *handle, const struct exchange *exchange)
 {
+	curl_off_t handshake_us = 0;
+
 	/* An end within the handshake is TLS refused, not an answer cut. */
-	if (is_secure && has_happened(handle, CURLINFO_CONNECT_TIME_T) &&
-	    !has_happened(handle, CURLINFO_APPCONNECT_TIME_T))
+	if (exchange->has_begun_tls &&
+	    curl_easy_getinfo(handle, CURLINFO_APPCONNECT_TIME_T, &handshake_us) == CURLE_OK &&
+	    handshake_us == 0)
 		return FAIL_TLS;
 	return FAIL_ANSWER_CUT;
 }
 
-static enum status status_of_curl(CURL *handle, CURLcode code, const struct exchange *exchange,
-				  bool is_secure)
+static enum status status_of_curl(CURL *handle, CURLcode code, const struct exchange *exchange)
 {
 	if (exchange->is_too_large)
 		return FAIL_ANSWER_TOO_LARGE;
@@ -465,7 +461,7 @@ static enum status status_of_curl(CURL *handle, CURLcode code, const struct exch
 	case CURLE_OK: return OK;
 	case CURLE_COULDNT_RESOLVE_HOST: return FAIL_VAULT_NAME;
 	case CURLE_COULDNT_CONNECT: return FAIL_VAULT_UNREACHABLE;
-	case CURLE_OPERATION_TIMEDOUT: return status_of_timeout(handle, exchange->error);
+	case CURLE_OPERATION_TIMEDOUT: return status_of_timeout(exchange);
 	case CURLE_PEER_FAILED_VERIFICATION: return status_of_certificate(exchange->error);
 	case CURLE_SSL_CONNECT_ERROR: return FAIL_TLS;
 	case CURLE_SSL_CACERT_BADFILE: return FAIL_CONFIG;
@@ -473,7 +469,7 @@ static enum status status_of_curl(CURL *handle, CURLcode code, const struct exch
 	case CURLE_GOT_NOTHING:
 	case CURLE_READ_ERROR:
 	case CURLE_SEND_ERROR:
-	case CURLE_RECV_ERROR: return status_of_end(handle, is_secure);
+	case CURLE_RECV_ERROR: return status_of_end(handle, exchange);
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_BAD_CONTENT_ENCODING:
@@ -515,7 +511,7 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 	    set_request(handle, client, &exchange, request, headers))
 		code = curl_easy_perform(handle);
 	finish_answer(handle, &exchange);
-	status = status_of_curl(handle, code, &exchange, is_secure);
+	status = status_of_curl(handle, code, &exchange);
 	if (status == OK && answer->http_status >= 300 && answer->http_status < 400)
 		status = FAIL_VAULT_REDIRECT;
 	if (status == OK) {
