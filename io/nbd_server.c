@@ -239,16 +239,16 @@ static enum status open_service(struct nbd_server *server, const struct nbd_serv
 	const struct block_engine_options engine_options = {.tag_count = options->queue_depth,
 							    .piece_size = options->piece_size};
 
-	TRY(nbd_tags_init(&service->tags, options->queue_depth, options->connections_max));
+	TRY(nbd_tags_init(&service->tags, options->queue_depth, server->connection_count));
 	TRY(buffer_pool_open(&service->buffers, options->request_size_max, options->queue_depth));
-	TRY(buffer_pool_open(&service->inputs, NBD_INPUT_SIZE, options->connections_max));
+	TRY(buffer_pool_open(&service->inputs, NBD_INPUT_SIZE, server->connection_count));
 	TRY(ring_open(&service->ring,
 		      &(struct ring_options){
 			      /* Each connection receives and sends; accept, stop and tick. */
-			      .operations_max = 2 * options->connections_max + 3 +
+			      .operations_max = 2 * server->connection_count + 3 +
 						block_engine_operations_max(&engine_options,
 									    &service->buffers),
-			      .file_count = SLOT_CONNECTIONS + options->connections_max}));
+			      .file_count = SLOT_CONNECTIONS + server->connection_count}));
 	TRY(block_engine_open(&service->engine, &engine_options, server->volume, &service->ring,
 			      &service->buffers, handle_complete, server));
 	service->export = describe_export(server, options->export_name);
@@ -264,8 +264,8 @@ static enum status open_service(struct nbd_server *server, const struct nbd_serv
 static enum status open_all(struct nbd_server *server, const struct nbd_server_options *options)
 {
 	TRY(open_service(server, options));
-	server->connections = calloc(options->connections_max, sizeof(*server->connections));
-	server->replies = calloc((size_t)options->connections_max * options->queue_depth,
+	server->connections = calloc(server->connection_count, sizeof(*server->connections));
+	server->replies = calloc((size_t)server->connection_count * options->queue_depth,
 				 sizeof(*server->replies));
 	if (server->connections == NULL || server->replies == NULL)
 		return FAIL_OUT_OF_MEMORY;
@@ -290,11 +290,11 @@ enum status nbd_server_open(struct nbd_server **server_out,
 	enum status status;
 
 	CHECK(strlen(options->export_name) <= NBD_EXPORT_NAME_SIZE_MAX);
-	CHECK(options->connections_max > 0 && options->queue_depth >= options->connections_max);
+	CHECK(options->connections_max > 0 && options->queue_depth > 0);
 	if (server == NULL)
 		return FAIL_OUT_OF_MEMORY;
 	server->volume = volume;
-	server->connection_count = options->connections_max;
+	server->connection_count = MINIMUM(options->connections_max, options->queue_depth);
 	server->socket.fd = -1;
 	status = open_all(server, options);
 	if (status != OK) {
@@ -317,8 +317,12 @@ void nbd_server_close(struct nbd_server **server_in)
 		for (unsigned i = 0; i < server->connection_count; i++)
 			if (server->connections[i].fd >= 0)
 				close(server->connections[i].fd);
+	/* After a failure the disk may still be taking data from a buffer. Wiping it under the
+	 * write would put bytes on the disk that nobody has written: it is left to the end of the
+	 * process. */
+	if (server->service.engine == NULL || block_engine_is_idle(server->service.engine))
+		buffer_pool_close(&server->service.buffers);
 	block_engine_close(&server->service.engine);
-	buffer_pool_close(&server->service.buffers);
 	buffer_pool_close(&server->service.inputs);
 	nbd_tags_free(&server->service.tags);
 	free(server->connections);
