@@ -104,8 +104,9 @@ FILES_ARGON2ID := crypto/argon2id.c
 FILES_UBLK := io/ublk_%.c app/data_path_ublk.c
 FILES_NBD_SOCKET := io/nbd_%.c app/data_path_nbd.c
 FILES_AES_NI := crypto/aes_xts_aesni.c
+FILES_VAES := crypto/aes_xts_vaes%.c
 FILES_BENCH := app/bench_%.c app/cmd_bench.c
-FEATURES := VAULT ARGON2ID UBLK NBD_SOCKET AES_NI BENCH
+FEATURES := VAULT ARGON2ID UBLK NBD_SOCKET AES_NI VAES BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
 SOURCES := $(filter-out $(FILES_OFF),$(wildcard platform/*.c crypto/*.c io/*.c app/*.c))
@@ -119,16 +120,19 @@ COMMON := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -g -fno-omit-frame-pointer -fno-s
 	-ffile-prefix-map=$(CURDIR)=. -I. -I$(O)/include
 CC := $(if $(filter clang,$(CC_NAME)),clang-14,gcc)
 OBJECTS := $(O)/obj/$(CC_NAME)
-# Flags of one file: its cipher runs only where the processor has these instructions.
-$(OBJECTS)/crypto/aes_xts_aesni.o: FILE_FLAGS := -maes -mssse3 -mpclmul
 
 ifeq ($(FLAVOUR),product)
+# What runs once per command or per minute is made small; speed is for crypto/ and io/.
+OPTIMISE := -O2
+$(OBJECTS)/app/%.o: OPTIMISE := -Os
 # musl-gcc's specs know neither clang nor static-pie, so musl's folders are spelt out for both.
 MUSL := x86_64-linux-musl
 COMPILER_HEADERS := $(if $(filter clang,$(CC_NAME)),$(shell \
 	clang-14 -print-resource-dir 2>/dev/null)/include,$(shell gcc -print-file-name=include))
-CFLAGS = $(COMMON) -O2 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong \
-	-fstack-clash-protection -nostdinc -isystem /usr/include/$(MUSL) \
+# C never unwinds, perf follows frame pointers, and gdb reads byok.debug.
+NO_UNWIND := -fno-asynchronous-unwind-tables -fno-unwind-tables
+CFLAGS = $(COMMON) $(OPTIMISE) -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong \
+	-fstack-clash-protection $(NO_UNWIND) -nostdinc -isystem /usr/include/$(MUSL) \
 	-isystem $(COMPILER_HEADERS) -isystem $(DEPS)/include
 LINK = $(CC) -static-pie -nostdlib -nostartfiles -L/usr/lib/$(MUSL) -L$(DEPS)/lib \
 	-Wl,--gc-sections,--build-id=sha1,-z,relro,-z,now,-z,noexecstack,-O1,--fatal-warnings \
@@ -146,7 +150,7 @@ PREPARED := $(GENERATED)/config.h $(GENERATED)/ca_bundle.h $(DEPS)/versions
 $(OBJECTS)/%.o: %.c Makefile | $(PREPARED)
 	$(SAY) "  CC    $<"
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(FILE_FLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 PROGRAM := $(SOURCES:%.c=$(OBJECTS)/%.o)
 -include $(PROGRAM:.o=.d)

@@ -20,6 +20,8 @@
 enum aes_xts_implementation {
 	AES_XTS_PORTABLE, /* any CPU, slow, constant time without help from the CPU */
 	AES_XTS_AESNI,
+	AES_XTS_VAES256,
+	AES_XTS_VAES512,
 	AES_XTS_IMPLEMENTATIONS
 };
 

@@ -12,8 +12,10 @@ typedef void aes_xts_transform(const struct aes_xts_key *key, const struct secto
 
 /* Every one fills its own member of the key's union and works on nothing else. */
 aes_xts_expand aes_xts_portable_expand, aes_xts_aesni_expand;
-aes_xts_transform aes_xts_portable_encrypt, aes_xts_aesni_encrypt;
-aes_xts_transform aes_xts_portable_decrypt, aes_xts_aesni_decrypt;
+aes_xts_transform aes_xts_portable_encrypt, aes_xts_aesni_encrypt, aes_xts_vaes256_encrypt,
+	aes_xts_vaes512_encrypt;
+aes_xts_transform aes_xts_portable_decrypt, aes_xts_aesni_decrypt, aes_xts_vaes256_decrypt,
+	aes_xts_vaes512_decrypt;
 
 /* The low coefficients of x^128 + x^7 + x^2 + x + 1, by which XTS multiplies tweaks. */
 #define AES_XTS_POLYNOMIAL 0x87

@@ -1,0 +1,196 @@
+/* The XTS loop over vectors of AES blocks. Each implementation with AES instructions includes this
+ * once, after it has said what a vector is:
+ *
+ *   TARGET            the instructions it needs, as a function attribute
+ *   VECTOR, LANES     its type, and how many blocks it holds
+ *   V_LOAD, V_STORE   at any alignment
+ *   V_BROADCAST       one block into all lanes
+ *   V_XOR, V_XOR3     of two, of three
+ *   V_LEFT, V_RIGHT   shift each lane by bytes
+ *   V_MULTIPLY        carry-less, of the halves of each lane that its last argument names
+ *   V_ENCRYPT, V_ENCRYPT_LAST, V_DECRYPT, V_DECRYPT_LAST   one round of AES
+ *   TWEAK_VECTORS, EACH_TWEAK_VECTOR   how many vectors of first tweaks are encrypted together
+ *
+ * and gets kernel_run. Eight vectors at a time hide the latency of a round. Rounds and vectors are
+ * written out by macro, because compilers keep arrays of vectors in memory.
+ */
+#ifndef CRYPTO_AES_XTS_KERNEL_H
+#define CRYPTO_AES_XTS_KERNEL_H
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "crypto/aes_xts_implementation.h"
+#include "platform/secret.h"
+
+#define INLINE static inline __attribute__((always_inline)) TARGET
+
+#define EACH_VECTOR(STEP) STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7)
+#define EACH_MIDDLE_ROUND(STEP) \
+	STEP(1)                 \
+	STEP(2)                 \
+	STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11) STEP(12) STEP(13)
+
+enum {
+	GROUP_BLOCKS = 8 * LANES,
+	GROUP_SIZE = 16 * GROUP_BLOCKS,
+	BATCH_SECTORS = TWEAK_VECTORS * LANES,
+	LAST_ROUND = AES_XTS_ROUND_KEYS - 1,
+	PREFETCH_DISTANCE = 6 * 1024, /* asked for later, data from memory arrive too late */
+	CACHE_LINE_SIZE = 64,
+};
+
+_Static_assert(AES_XTS_SECTOR_SIZE_MIN % GROUP_SIZE == 0, "sectors are whole groups of blocks");
+_Static_assert(GROUP_SIZE / CACHE_LINE_SIZE <= LAST_ROUND - 1, "one line per round is prefetched");
+
+/* x^0 to x^31, each in the low half of a lane. */
+#define POWER(i) UINT64_C(1) << (i), 0
+#define POWERS(i) POWER(i), POWER(i + 1), POWER(i + 2), POWER(i + 3)
+static const _Alignas(64) uint64_t powers[64] = {
+	POWERS(0), POWERS(4), POWERS(8), POWERS(12), POWERS(16), POWERS(20), POWERS(24), POWERS(28),
+};
+
+/* What stays the same over all groups. Tweaks are carried "white", with the last round key added:
+ * so the last round of AES adds both, and XTS's second addition costs nothing. */
+struct constants {
+	VECTOR polynomial;
+	VECTOR first; /* first and last round key together: the last one leaves a white tweak */
+	VECTOR last;  /* the last round key */
+	VECTOR step;  /* makes good what a step does to the last round key in a white tweak */
+};
+
+/* tweak * x^(8 * LANES): from one group to the next. A shift by whole bytes; what falls out comes
+ * back in, times the polynomial. */
+INLINE VECTOR step_tweak(VECTOR tweak, VECTOR polynomial, VECTOR correction)
+{
+	return V_XOR3(V_LEFT(tweak, LANES),
+		      V_MULTIPLY(V_RIGHT(tweak, 16 - LANES), polynomial, 0x00), correction);
+}
+
+INLINE struct constants prepare(const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+{
+	static const uint64_t polynomial[2] = {AES_XTS_POLYNOMIAL, 0};
+	struct constants constants = {.polynomial = V_BROADCAST(polynomial)};
+
+	constants.last = V_BROADCAST(rounds[LAST_ROUND]);
+	constants.first = V_XOR(V_BROADCAST(rounds[0]), constants.last);
+	constants.step = step_tweak(constants.last, constants.polynomial, constants.last);
+	return constants;
+}
+
+/* The white tweaks of one vector of a sector's first group: first * x^i, i being the places of its
+ * blocks. A product is 128 bits from the low half, and 128 bits 64 places higher from the high one,
+ * of which the upper half is folded back in. */
+INLINE VECTOR start_tweak(VECTOR first_tweak, const uint64_t power[static 2 * LANES],
+			  const struct constants *constants)
+{
+	VECTOR factor = V_LOAD(power);
+	VECTOR low = V_MULTIPLY(first_tweak, factor, 0x00);
+	VECTOR high = V_MULTIPLY(first_tweak, factor, 0x01);
+	VECTOR fold = V_MULTIPLY(high, constants->polynomial, 0x01);
+
+	return V_XOR(V_XOR3(low, V_LEFT(high, 8), fold), constants->last);
+}
+
+/* Replaces the unit numbers of a batch by the first tweaks of its sectors. */
+INLINE void encrypt_tweaks(uint8_t tweaks[static BATCH_SECTORS][16],
+			   const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+{
+	VECTOR round_key = V_BROADCAST(rounds[0]);
+
+#define BEGIN(i) VECTOR tweak##i = V_XOR(V_LOAD(tweaks[i * LANES]), round_key);
+#define MIDDLE(i) tweak##i = V_ENCRYPT(tweak##i, round_key);
+#define MIDDLE_ROUND(r)                     \
+	round_key = V_BROADCAST(rounds[r]); \
+	EACH_TWEAK_VECTOR(MIDDLE)
+#define FINISH(i) V_STORE(tweaks[i * LANES], V_ENCRYPT_LAST(tweak##i, round_key));
+
+	EACH_TWEAK_VECTOR(BEGIN)
+	EACH_MIDDLE_ROUND(MIDDLE_ROUND)
+	round_key = V_BROADCAST(rounds[LAST_ROUND]);
+	EACH_TWEAK_VECTOR(FINISH)
+
+#undef BEGIN
+#undef MIDDLE
+#undef MIDDLE_ROUND
+#undef FINISH
+}
+
+/* `ahead` is where to prefetch from, and is never read otherwise. */
+INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_size,
+			     const uint8_t first_tweak[static 16],
+			     const uint8_t rounds[static AES_XTS_ROUND_KEYS][16],
+			     const struct constants *constants, bool encrypt, uintptr_t ahead)
+{
+	const uint8_t *source = sector->source;
+	uint8_t *target = sector->target;
+	VECTOR first = V_BROADCAST(first_tweak);
+	VECTOR round_key;
+
+#define DECLARE(i) \
+	VECTOR block##i, tweak##i = start_tweak(first, powers + 2 * i * LANES, constants);
+#define BEGIN(i) block##i = V_XOR3(V_LOAD(source + 16 * LANES * i), tweak##i, constants->first);
+#define MIDDLE(i) \
+	block##i = encrypt ? V_ENCRYPT(block##i, round_key) : V_DECRYPT(block##i, round_key);
+#define MIDDLE_ROUND(r)                                                                       \
+	round_key = V_BROADCAST(rounds[r]);                                                   \
+	if ((r - 1) * CACHE_LINE_SIZE < GROUP_SIZE)                                           \
+		_mm_prefetch((const char *)(ahead + (r - 1) * CACHE_LINE_SIZE), _MM_HINT_T0); \
+	EACH_VECTOR(MIDDLE)
+#define FINISH(i)                                                                       \
+	V_STORE(target + 16 * LANES * i, encrypt ? V_ENCRYPT_LAST(block##i, tweak##i)   \
+						 : V_DECRYPT_LAST(block##i, tweak##i)); \
+	tweak##i = step_tweak(tweak##i, constants->polynomial, constants->step);
+
+	EACH_VECTOR(DECLARE)
+	for (size_t at = 0; at < sector_size; at += GROUP_SIZE) {
+		EACH_VECTOR(BEGIN)
+		EACH_MIDDLE_ROUND(MIDDLE_ROUND)
+		EACH_VECTOR(FINISH)
+		source += GROUP_SIZE;
+		target += GROUP_SIZE;
+		ahead += GROUP_SIZE;
+	}
+
+#undef DECLARE
+#undef BEGIN
+#undef MIDDLE
+#undef MIDDLE_ROUND
+#undef FINISH
+}
+
+INLINE void kernel_run(const struct aes_xts_key *key, const struct sector_run *runs,
+		       size_t run_count, const uint8_t data_rounds[static AES_XTS_ROUND_KEYS][16],
+		       bool encrypt)
+{
+	struct aes_xts_cursor cursor = {runs, run_count, 0};
+	struct aes_xts_sector sectors[BATCH_SECTORS];
+	_Alignas(64) uint8_t tweaks[BATCH_SECTORS][16] = {0};
+	struct constants constants = prepare(data_rounds);
+	size_t sector_size = key->sector_size;
+	size_t sectors_ahead = (PREFETCH_DISTANCE + sector_size - 1) / sector_size;
+	size_t count;
+
+	while ((count = aes_xts_cursor_take(&cursor, sectors, BATCH_SECTORS, sector_size)) != 0) {
+		for (size_t i = 0; i < count; i++) {
+			const uint64_t counter[2] = {sectors[i].unit, 0};
+
+			memcpy(tweaks[i], counter, 16);
+		}
+		encrypt_tweaks(tweaks, key->rounds.tweak);
+		for (size_t i = 0; i < count; i++) {
+			/* Behind the batch, the run most likely goes on. */
+			uintptr_t ahead = i + sectors_ahead < count
+						  ? (uintptr_t)sectors[i + sectors_ahead].source
+						  : (uintptr_t)sectors[i].source +
+							    sectors_ahead * sector_size;
+
+			transform_sector(&sectors[i], sector_size, tweaks[i], data_rounds,
+					 &constants, encrypt, ahead);
+		}
+	}
+	secret_wipe_bytes(tweaks, sizeof(tweaks));
+	secret_wipe_bytes(&constants, sizeof(constants));
+}
+
+#endif
