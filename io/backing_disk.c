@@ -26,6 +26,16 @@
 /* --- claiming it -------------------------------------------------------------------------------
  */
 
+static bool is_exclusive(enum backing_disk_claim claim)
+{
+	return claim == BACKING_DISK_SERVE || claim == BACKING_DISK_SERVE_READ_ONLY;
+}
+
+static bool is_for_writing(enum backing_disk_claim claim)
+{
+	return claim == BACKING_DISK_SERVE || claim == BACKING_DISK_HEADER;
+}
+
 static bool is_mounted(dev_t device)
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
@@ -87,7 +97,6 @@ static enum status judge_open_error(const char *path, const struct stat *informa
 	case ENODEV:
 	case ENOMEDIUM: return FAIL_DISK_ABSENT;
 	case EACCES:
-		/* To root this is what a device with its read-only switch on says. */
 		if (geteuid() != 0)
 			return FAIL_NOT_ROOT;
 		return FAIL_DISK_READ_ONLY;
@@ -100,9 +109,7 @@ static enum status judge_open_error(const char *path, const struct stat *informa
 
 static enum status open_claimed(int *fd_out, const char *path, enum backing_disk_claim claim)
 {
-	bool is_served = claim == BACKING_DISK_SERVE || claim == BACKING_DISK_SERVE_READ_ONLY;
-	bool is_written = claim == BACKING_DISK_SERVE || claim == BACKING_DISK_HEADER;
-	int flags = O_CLOEXEC | (is_written ? O_RDWR : O_RDONLY);
+	int flags = O_CLOEXEC | (is_for_writing(claim) ? O_RDWR : O_RDONLY);
 	struct stat information = {0};
 	int fd;
 
@@ -111,7 +118,7 @@ static enum status open_claimed(int *fd_out, const char *path, enum backing_disk
 		return judge_open_error(path, &information, errno);
 	if (!S_ISBLK(information.st_mode) && !S_ISREG(information.st_mode))
 		return FAIL_DISK_KIND;
-	if (S_ISBLK(information.st_mode) && is_served)
+	if (S_ISBLK(information.st_mode) && is_exclusive(claim))
 		flags |= O_EXCL;
 	fd = open(path, flags | O_DIRECT);
 	if (fd < 0 && errno == EINVAL)
@@ -129,8 +136,7 @@ static enum status lock_file(const struct backing_disk *disk, enum backing_disk_
 		.l_whence = SEEK_SET,
 	};
 
-	if (disk->is_block_device ||
-	    (claim != BACKING_DISK_SERVE && claim != BACKING_DISK_SERVE_READ_ONLY))
+	if (disk->is_block_device || !is_exclusive(claim))
 		return OK;
 	if (fcntl(disk->fd, F_OFD_SETLK, &lock) != 0) {
 		if (errno == EAGAIN || errno == EACCES)
@@ -183,16 +189,20 @@ static long ask_block_device(int fd, unsigned long request, void *answer)
 static enum status describe_block_device(struct backing_disk *disk, dev_t device)
 {
 	int logical_size = 0;
+	int is_read_only = 0;
 	unsigned physical_size = 0;
 	char cache[32];
 
 	if (ask_block_device(disk->fd, BLKGETSIZE64, &disk->size_bytes) != 0 ||
 	    ask_block_device(disk->fd, BLKSSZGET, &logical_size) != 0 ||
-	    ask_block_device(disk->fd, BLKPBSZGET, &physical_size) != 0 || logical_size < 512) {
+	    ask_block_device(disk->fd, BLKPBSZGET, &physical_size) != 0 ||
+	    ask_block_device(disk->fd, BLKROGET, &is_read_only) != 0 || logical_size < 512) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "%s: asking for its size", disk->path);
 		return FAIL_DISK_IO;
 	}
 	disk->is_block_device = true;
+	/* The kernel opens a read-only device for writing, and fails the writes. */
+	disk->is_writable = disk->is_writable && is_read_only == 0;
 	disk->logical_block_size = (uint32_t)logical_size;
 	disk->physical_block_size = MAXIMUM(physical_size, disk->logical_block_size);
 	disk->is_rotational = queue_number(device, "rotational", 0) != 0;
@@ -281,7 +291,8 @@ static enum status open_once(struct backing_disk *disk_out, const char *path,
 
 	TRY(open_claimed(&fd, path, claim));
 	TRY(backing_disk_adopt(&disk, path, fd));
-	status = lock_file(&disk, claim);
+	status = is_for_writing(claim) && !disk.is_writable ? FAIL_DISK_READ_ONLY
+							    : lock_file(&disk, claim);
 	if (status != OK) {
 		close(fd);
 		return status;
