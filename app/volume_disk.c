@@ -17,7 +17,7 @@
 #define LOCK_FOLDER "/run/cryptsetup"
 #define LOCK_PATIENCE_MS 5000
 #define LOCK_INTERVAL_MS 20
-#define PIECE_SIZE (64u * 1024)
+#define ZEROS_SIZE (64u * 1024)
 
 static enum status take_lock(int fd, const char *path, bool is_exclusive)
 {
@@ -136,48 +136,22 @@ void volume_disk_close(struct volume_disk *disk)
 	*disk = (struct volume_disk){.lock_fd = -1};
 }
 
-/* Everything moves through plain memory: the kernel gives secret memory to no disk. What is on a
- * disk or about to be is encrypted, and no secret. */
 enum status volume_disk_read(const struct volume_disk *disk, uint64_t offset, void *bytes,
 			     size_t size)
 {
-	_Alignas(VOLUME_DISK_ALIGNMENT) uint8_t piece[PIECE_SIZE];
-	uint8_t *target = bytes;
-
-	while (size > 0) {
-		size_t lap = MINIMUM(size, sizeof(piece));
-
-		TRY(backing_disk_read(&disk->backing, offset, piece, lap));
-		memcpy(target, piece, lap);
-		target += lap;
-		offset += lap;
-		size -= lap;
-	}
-	return OK;
+	return backing_disk_read(&disk->backing, offset, bytes, size);
 }
 
 enum status volume_disk_write(const struct volume_disk *disk, uint64_t offset, const void *bytes,
 			      size_t size)
 {
-	_Alignas(VOLUME_DISK_ALIGNMENT) uint8_t piece[PIECE_SIZE];
-	const uint8_t *source = bytes;
-
-	while (size > 0) {
-		size_t lap = MINIMUM(size, sizeof(piece));
-
-		memcpy(piece, source, lap);
-		TRY(backing_disk_write(&disk->backing, offset, piece, lap));
-		source += lap;
-		offset += lap;
-		size -= lap;
-	}
-	return OK;
+	return backing_disk_write(&disk->backing, offset, bytes, size);
 }
 
 /* The last bytes of a disk that is no multiple of the alignment: not with O_DIRECT. */
 static enum status zero_tail(const struct volume_disk *disk, uint64_t offset, size_t size)
 {
-	static const uint8_t zeros[VOLUME_DISK_ALIGNMENT];
+	static uint8_t zeros[VOLUME_DISK_ALIGNMENT];
 	int flags = fcntl(disk->backing.fd, F_GETFL);
 	ssize_t written = -1;
 
@@ -193,7 +167,8 @@ static enum status zero_tail(const struct volume_disk *disk, uint64_t offset, si
 
 enum status volume_disk_zero(const struct volume_disk *disk, uint64_t offset, uint64_t size)
 {
-	_Alignas(VOLUME_DISK_ALIGNMENT) static const uint8_t zeros[PIECE_SIZE];
+	/* Not const, so that zeros take no room in the binary. */
+	_Alignas(VOLUME_DISK_ALIGNMENT) static uint8_t zeros[ZEROS_SIZE];
 
 	CHECK(offset % VOLUME_DISK_ALIGNMENT == 0);
 	while (size >= VOLUME_DISK_ALIGNMENT) {

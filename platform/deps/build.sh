@@ -20,7 +20,7 @@ apt=$here/apt-private.sh
 unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS CPPFLAGS LDFLAGS LIBS CC
 
 case $set in
-musl) cc="musl-gcc"; optimise="-Os" ;;
+musl) cc="musl-gcc"; optimise="-Os -fno-asynchronous-unwind-tables -fno-unwind-tables" ;;
 host) cc="gcc"; optimise="-O2 -g" ;;
 *)    echo "usage: build.sh musl|host" >&2; exit 2 ;;
 esac
