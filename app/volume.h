@@ -25,7 +25,7 @@
 #include "crypto/luks2_policy.h"
 
 #define VOLUME_PATH_SIZE 256
-#define VOLUME_NAME_SIZE 33 /* the LUKS2 label; with the NUL */
+#define VOLUME_NAME_SIZE 33 /* the LUKS2 label, as volume_name_check lets it be; with the NUL */
 #define VOLUME_RECOVERY_TOKEN_TYPE "byok-recovery"
 #define VOLUME_ANY_KEYSLOT (-1)
 #define VOLUME_DATA_OFFSET (16u * 1024 * 1024)
@@ -81,9 +81,6 @@ MUST_CHECK bool volume_recovery_keyslot(unsigned *keyslot, const struct volume *
 MUST_CHECK enum status volume_unlock(struct secret *volume_key, const struct volume *volume,
 				     int keyslot, const void *passphrase, size_t passphrase_size);
 
-/* 1 to VOLUME_NAME_SIZE - 1 of [a-zA-Z0-9._-], beginning with a letter or digit. */
-MUST_CHECK bool volume_name_is_valid(const char *name);
-
 enum volume_keyslot_purpose {
 	VOLUME_KEYSLOT_VAULT,      /* full entropy: 1000 iterations of PBKDF2 */
 	VOLUME_KEYSLOT_RECOVERY,   /* the same, and marked by a token of type "byok-recovery" */
@@ -99,7 +96,7 @@ struct volume_keyslot_options {
 
 struct volume_create_options {
 	const char *disk_path;
-	const char *name;                              /* checked by volume_name_is_valid */
+	const char *name;                              /* checked by volume_name_check */
 	uint32_t sector_size;                          /* 512 or 4096; 0: 4096 */
 	const struct volume_keyslot_options *keyslots; /* keyslot 0, 1, ... */
 	size_t keyslot_count;                          /* 1 to LUKS2_KEYSLOTS */

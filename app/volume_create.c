@@ -4,6 +4,7 @@
 #include "app/volume.h"
 #include "app/volume_header.h"
 #include "app/volume_keyslot.h"
+#include "app/volume_name.h"
 #include "crypto/luks2_metadata_edit.h"
 #include "platform/entropy.h"
 
@@ -16,18 +17,8 @@
 
 _Static_assert(KEYSLOTS_OFFSET + (uint64_t)LUKS2_KEYSLOTS * LUKS2_AREA_SIZE <= VOLUME_DATA_OFFSET,
 	       "every keyslot has an area");
+_Static_assert(VOLUME_NAME_LENGTH_MAX + 1 == VOLUME_NAME_SIZE, "as the check allows");
 _Static_assert(VOLUME_NAME_SIZE <= LUKS2_LABEL_SIZE, "the name is the label");
-
-bool volume_name_is_valid(const char *name)
-{
-	static const char allowed[] =
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-		"._-";
-	size_t length = strlen(name);
-
-	return length > 0 && length < VOLUME_NAME_SIZE && strspn(name, allowed) == length &&
-	       strchr("._-", name[0]) == NULL;
-}
 
 /* RFC 4122 §4.4: random, but for the six bits that say so. */
 static void make_uuid(char text[static LUKS2_UUID_SIZE])
@@ -103,8 +94,7 @@ static enum status make_tokens(struct volume_work *work,
 static enum status check_options(const struct volume_create_options *options)
 {
 	CHECK(options->keyslot_count > 0);
-	if (!volume_name_is_valid(options->name))
-		return FAIL_NAME;
+	TRY(volume_name_check(options->name));
 	if (options->keyslot_count > LUKS2_KEYSLOTS)
 		return FAIL_KEYSLOTS_FULL;
 	if (options->sector_size != 0 && options->sector_size != 512 &&

@@ -32,8 +32,8 @@ MUST_CHECK enum status volume_disk_open(struct volume_disk *disk, const char *pa
 					enum volume_disk_access access);
 void volume_disk_close(struct volume_disk *disk); /* unlocks; harmless if not open */
 
-/* From and into memory of any kind and alignment. FAIL_DISK_IO, for reads past the end too;
- * FAIL_DISK_FULL. */
+/* From and into memory of any alignment, but not hidden memory. FAIL_DISK_IO, for reads past the
+ * end too; FAIL_DISK_FULL. */
 MUST_CHECK enum status volume_disk_read(const struct volume_disk *disk, uint64_t offset,
 					void *bytes, size_t size);
 MUST_CHECK enum status volume_disk_write(const struct volume_disk *disk, uint64_t offset,
