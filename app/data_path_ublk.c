@@ -2,6 +2,7 @@
 #include "app/data_path.h"
 #include "app/features.h"
 #include "io/ublk_device.h"
+#include "io/ublk_process.h"
 
 static enum status probe(void)
 {
@@ -51,7 +52,7 @@ static bool is_in_use(const void *state)
 const struct data_path_calls data_path_ublk = {
 	.kind = DATA_PATH_UBLK,
 	.probe = probe,
-	.prepare_process = ublk_device_prepare_process,
+	.prepare_process = ublk_process_prepare,
 	.open = open_device,
 	.close = close_device,
 	.where = where,

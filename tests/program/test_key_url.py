@@ -5,7 +5,7 @@ from harness import expect, test
 VERSION = "0123456789abcdef0123456789abcdef"
 
 BAD_URLS = [
-	("key-url", ["nonsense://", "https://bank.vault.azure.net/", "https://bank.vault.azure.net/keys/",
+	("key-url", ["https://bank.vault.azure.net/", "https://bank.vault.azure.net/keys/",
 		"https://bank.vault.azure.net/secrets/broker/" + VERSION,
 		"https://bank.vault.azure.net/keys/bro_ker/" + VERSION,
 		"https://bank.vault.azure.net/keys/broker/123",
@@ -13,7 +13,7 @@ BAD_URLS = [
 		"https://bank.vault.azure.net/keys/broker/" + VERSION + "?x=y",
 		"https://bank.vault.azure.net:8443/keys/broker/" + VERSION,
 		"https://me@bank.vault.azure.net/keys/broker/" + VERSION]),
-	("key-url-scheme", ["http://bank.vault.azure.net/keys/broker/" + VERSION]),
+	("key-url-scheme", ["nonsense", "http://bank.vault.azure.net/keys/broker/" + VERSION]),
 	("key-url-host", ["https://example.com/keys/broker/" + VERSION,
 		"https://bankvault.azure.net/keys/broker/" + VERSION,
 		"https://bank.vault.azure.net.example.com/keys/broker/" + VERSION]),
@@ -30,8 +30,6 @@ def each_kind_of_bad_key_url_is_told_apart_and_nothing_is_sent_or_written(t):
 	before = disk.read_bytes()
 	for word, urls in BAD_URLS:
 		for url in urls:
-			if url.startswith("nonsense"):
-				word = "key-url-scheme"
 			t.byok("format", disk, "--name", "data", "--config", settings, "--key", url,
 				expect=word, object=url)
 	expect(disk.read_bytes() == before, "the disk was written to")

@@ -14,7 +14,7 @@ def nbdinfo_sees_the_volume_with_its_sector_size_and_flags(t):
 		_, socket = t.nbd(disk, key)
 		info = json.loads(t.must("nbdinfo", "--json", uri(socket)).stdout)["exports"][0]
 		expect_equal(info["export-size"], 16 * MIB, "size")
-		expect_equal(info["block_minimum"], sector_size, "minimum block size")
+		expect_equal(info["block_size_minimum"], sector_size, "minimum block size")
 		for flag in ("can_flush", "can_fua", "can_multi_conn"):
 			expect(info[flag], f"{flag} is not offered")
 
@@ -38,7 +38,7 @@ def fio_verifies_random_writes_at_depth_over_several_connections(t):
 	_, socket = t.nbd(disk, key)
 	t.must("fio", "--name=verify", "--ioengine=nbd", f"--uri={uri(socket)}", "--rw=randwrite",
 		"--bsrange=4k-256k", "--blockalign=4k", "--iodepth=32", "--size=48m", "--numjobs=1",
-		"--verify=crc32c", "--verify_fatal=1", "--randrepeat=0", "--group_reporting")
+		"--verify_state_save=0", "--verify=crc32c", "--verify_fatal=1", "--randrepeat=0", "--group_reporting")
 
 
 @test
@@ -103,7 +103,7 @@ def a_client_that_dies_in_the_middle_harms_nobody_else(t):
 	disk, key = t.formatted()
 	_, socket = t.nbd(disk, key)
 	fio = subprocess.Popen([t.tool("fio"), "--name=dying", "--ioengine=nbd", f"--uri={uri(socket)}",
-		"--rw=randwrite", "--bs=64k", "--iodepth=16", "--size=16m", "--time_based", "--runtime=30"],
+		"--rw=randwrite", "--bs=64k", "--iodepth=16", "--size=16m", "--time_based", "--runtime=30", "--thread"],
 		stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 	try:
 		fio.wait(1)
