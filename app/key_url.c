@@ -63,11 +63,17 @@ static enum status find_cloud(struct key_url *url)
 	if (length < VAULT_NAME_LENGTH_MIN || length > VAULT_NAME_LENGTH_MAX ||
 	    url->host[length] != '.')
 		return FAIL_KEY_URL_HOST;
-	for (size_t i = 0; i < ARRAY_COUNT(clouds); i++)
-		if (strcmp(suffix, clouds[i].suffix) == 0) {
-			url->resource = clouds[i].resource;
-			return OK;
-		}
+	for (size_t i = 0; i < ARRAY_COUNT(clouds); i++) {
+		size_t suffix_length = strlen(clouds[i].suffix);
+
+		if (strncmp(suffix, clouds[i].suffix, suffix_length) != 0)
+			continue;
+		/* With something behind it is a host that only pretends. */
+		if (suffix[suffix_length] != '\0')
+			return FAIL_KEY_URL_HOST;
+		url->resource = clouds[i].resource;
+		return OK;
+	}
 	/* Azure has had other clouds, and may get new ones. */
 	if (strncmp(suffix, "vault.", 6) == 0 || strncmp(suffix, "managedhsm.", 11) == 0)
 		return FAIL_KEY_URL_SUFFIX;

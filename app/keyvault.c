@@ -294,6 +294,7 @@ static bool find_code(enum status *status, int http_status, const char *code)
 		{403, FAIL_KEY_DISABLED, "KeyDisabled"},
 		{403, FAIL_KEY_EXPIRED, "KeyExpired"},
 		{403, FAIL_KEY_NOT_YET_VALID, "KeyNotYetValid"},
+		{403, FAIL_KEY_OPERATIONS, "KeyOperationForbidden"},
 		{404, FAIL_KEY_GONE, "KeyNotFound"},
 	};
 
