@@ -110,17 +110,27 @@ static enum status check_disk(struct checklist *list, const char *disk_path,
 
 /* A disk that is being served is looked at all the same: its header is readable, and its key can be
  * proved beside the worker. */
+static void check_and_tell(struct checklist *list, const char *disk_path)
+{
+	char detail[256] = "";
+	enum status status = check_disk(list, disk_path, detail);
+
+	tell(list, "disk", disk_path, status, detail);
+}
+
 static void check_disks(struct checklist *list)
 {
 	static struct volume_found found[DISKS_MAX];
-	size_t count = MINIMUM(volume_find_all(found, DISKS_MAX), DISKS_MAX);
+	const struct arguments *arguments = list->arguments;
+	size_t count;
 
-	for (size_t i = 0; i < count; i++) {
-		char detail[256] = "";
-		enum status status = check_disk(list, found[i].disk_path, detail);
-
-		tell(list, "disk", found[i].disk_path, status, detail);
-	}
+	for (size_t i = 0; i < arguments->operand_count; i++)
+		check_and_tell(list, arguments->operands[i]);
+	if (arguments->operand_count > 0)
+		return;
+	count = MINIMUM(volume_find_all(found, DISKS_MAX), DISKS_MAX);
+	for (size_t i = 0; i < count; i++)
+		check_and_tell(list, found[i].disk_path);
 }
 
 enum status cmd_check(struct arguments *arguments)

@@ -24,7 +24,7 @@ struct data_path_calls {
 	enum data_path_kind kind;
 	/* Whether this machine can, told before anything is begun. */
 	enum status (*probe)(void);
-	/* Before the process has threads, rings or a lockdown. */
+	/* When the disk is open, before the process has threads, rings or a lockdown. */
 	enum status (*prepare_process)(void);
 	enum status (*open)(void **state, const struct data_path_options *options,
 			    const struct block_volume *volume);

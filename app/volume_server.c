@@ -24,10 +24,10 @@ static enum status open_all(struct volume_server *server, struct message_worker_
 	};
 
 	TRY(expand_key(server, start));
-	TRY(data_path_prepare_process(kind));
 	TRY(backing_disk_open(&server->disk, start->disk_path,
 			      start->is_read_only ? BACKING_DISK_SERVE_READ_ONLY
 						  : BACKING_DISK_SERVE));
+	TRY(data_path_prepare_process(kind));
 	if (start->sector_size < server->disk.logical_block_size)
 		return FAIL_DISK_GEOMETRY;
 	if (start->data_offset_bytes + start->data_size_bytes > server->disk.size_bytes)
