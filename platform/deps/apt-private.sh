@@ -201,8 +201,8 @@ fetch_source() {
 	local name=$1 work=$2 version
 	version=$(source_version "$name")
 	[ -n "$version" ] || return 1
-	(cd "$work" && timeout 900 apt-get -q source --download-only --only-source "$name=$version") \
-		>>"$log" 2>&1
+	(cd "$work" && timeout 900 apt-get -q source --download-only --only-source \
+		"$name=$version") >>"$log" 2>&1
 }
 
 fetch_deb() {
