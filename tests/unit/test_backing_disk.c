@@ -127,6 +127,21 @@ TEST(what_is_not_there_is_absent)
 	EXPECT_STATUS(try_open(path, BACKING_DISK_LOOK), FAIL_DISK_ABSENT);
 }
 
+TEST(without_the_right_to_open_it_the_disk_needs_root)
+{
+	const char *file = make_file("forbidden", FILE_SIZE, 1);
+	int wait_status = 0;
+	pid_t child;
+
+	EXPECT_EQUAL(chmod(test_folder(), 0755), 0);
+	child = fork();
+	if (child == 0)
+		_exit(setuid(65534) == 0 && try_open(file, BACKING_DISK_LOOK) == FAIL_NOT_ROOT ? 0
+											       : 1);
+	EXPECT_EQUAL(waitpid(child, &wait_status, 0), child);
+	EXPECT_EQUAL(wait_status, 0);
+}
+
 TEST(a_served_file_is_served_once_and_can_still_be_looked_at)
 {
 	struct backing_disk disk;

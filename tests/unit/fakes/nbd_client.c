@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "io/nbd_protocol.h"
 #include "io/nbd_server.h"
 #include "platform/bytes.h"
 #include "tests/unit/test.h"
@@ -42,7 +43,7 @@ static void *nbd_thread_run(void *argument)
 	return NULL;
 }
 
-static const char *nbd_socket_path(void)
+static inline const char *nbd_socket_path(void)
 {
 	snprintf(nbd_thread.socket_path, sizeof(nbd_thread.socket_path), "%s/nbd", test_folder());
 	return nbd_thread.socket_path;
@@ -55,7 +56,7 @@ static inline void nbd_thread_tell_to_stop(void)
 	EXPECT_EQUAL(write(nbd_thread.options.stop_fd, &one, sizeof(one)), sizeof(one));
 }
 
-static enum status nbd_thread_join(void)
+static inline enum status nbd_thread_join(void)
 {
 	pthread_join(nbd_thread.thread, NULL);
 	nbd_thread.is_running = false;
@@ -63,22 +64,22 @@ static enum status nbd_thread_join(void)
 	return nbd_thread.serve_status;
 }
 
-static enum status nbd_thread_stop(void)
+static inline enum status nbd_thread_stop(void)
 {
 	nbd_thread_tell_to_stop();
 	return nbd_thread_join();
 }
 
 /* Before a test makes anything that a server of the test before it, which failed, may be using. */
-static void nbd_thread_clear(void)
+static inline void nbd_thread_clear(void)
 {
 	if (nbd_thread.is_running)
 		(void)!nbd_thread_stop();
 }
 
 /* Serves until nbd_thread_stop; what is left zero in `options` gets a value for tests. */
-static enum status nbd_thread_start(const struct block_volume *volume,
-				    struct nbd_server_options options)
+static inline enum status nbd_thread_start(const struct block_volume *volume,
+					   struct nbd_server_options options)
 {
 	uint64_t opened;
 
@@ -105,7 +106,7 @@ static enum status nbd_thread_start(const struct block_volume *volume,
 /* --- the client ---------------------------------------------------------------------------------
  */
 
-static int nbd_client_connect(void)
+static inline int nbd_client_connect(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const struct timeval patience = {.tv_sec = NBD_CLIENT_PATIENCE_S};
@@ -119,7 +120,7 @@ static int nbd_client_connect(void)
 	return fd;
 }
 
-static void nbd_client_send(int fd, const void *bytes, size_t size)
+static inline void nbd_client_send(int fd, const void *bytes, size_t size)
 {
 	const uint8_t *position = bytes;
 
@@ -132,7 +133,7 @@ static void nbd_client_send(int fd, const void *bytes, size_t size)
 	}
 }
 
-static void nbd_client_receive(int fd, void *bytes, size_t size)
+static inline void nbd_client_receive(int fd, void *bytes, size_t size)
 {
 	uint8_t *position = bytes;
 
@@ -156,7 +157,7 @@ static inline void nbd_client_expect_end(int fd)
 }
 
 /* Through the handshake by EXPORT_NAME. */
-static int nbd_client_open(void)
+static inline int nbd_client_open(void)
 {
 	uint8_t bytes[64];
 	int fd = nbd_client_connect();
@@ -167,8 +168,8 @@ static int nbd_client_open(void)
 	return fd;
 }
 
-static size_t nbd_client_encode(uint8_t bytes[static 28], uint16_t command, uint16_t flags,
-				uint64_t cookie, uint64_t offset_bytes, uint32_t size)
+static inline size_t nbd_client_encode(uint8_t bytes[static 28], uint16_t command, uint16_t flags,
+				       uint64_t cookie, uint64_t offset_bytes, uint32_t size)
 {
 	bytes_store_be32(bytes, 0x25609513);
 	bytes_store_be16(bytes + 4, flags);
@@ -179,8 +180,8 @@ static size_t nbd_client_encode(uint8_t bytes[static 28], uint16_t command, uint
 	return 28;
 }
 
-static void nbd_client_ask(int fd, uint16_t command, uint64_t cookie, uint64_t offset_bytes,
-			   uint32_t size)
+static inline void nbd_client_ask(int fd, uint16_t command, uint64_t cookie, uint64_t offset_bytes,
+				  uint32_t size)
 {
 	uint8_t bytes[28];
 
@@ -189,7 +190,7 @@ static void nbd_client_ask(int fd, uint16_t command, uint64_t cookie, uint64_t o
 }
 
 /* Gives the reply's cookie; its error must be that. */
-static uint64_t nbd_client_take_reply(int fd, uint32_t error)
+static inline uint64_t nbd_client_take_reply(int fd, uint32_t error)
 {
 	uint8_t bytes[16];
 
@@ -199,14 +200,15 @@ static uint64_t nbd_client_take_reply(int fd, uint32_t error)
 	return bytes_load_be64(bytes + 8);
 }
 
-static void nbd_client_write(int fd, uint64_t offset_bytes, const void *source, uint32_t size)
+static inline void nbd_client_write(int fd, uint64_t offset_bytes, const void *source,
+				    uint32_t size)
 {
 	nbd_client_ask(fd, NBD_WRITE, 1, offset_bytes, size);
 	nbd_client_send(fd, source, size);
 	EXPECT_EQUAL(nbd_client_take_reply(fd, 0), 1);
 }
 
-static void nbd_client_read(int fd, uint64_t offset_bytes, void *target, uint32_t size)
+static inline void nbd_client_read(int fd, uint64_t offset_bytes, void *target, uint32_t size)
 {
 	nbd_client_ask(fd, NBD_READ, 2, offset_bytes, size);
 	EXPECT_EQUAL(nbd_client_take_reply(fd, 0), 2);
