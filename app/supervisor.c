@@ -161,10 +161,15 @@ static void try_due_volumes(struct supervisor *supervisor)
 
 /* --- the vault agent --- */
 
+/* The agent tries once and tells the cause; when to try again is decided here, where the state is
+ * that operators see. */
 static void start_agent(struct supervisor *supervisor)
 {
-	enum status status = agent_start(&supervisor->agent, supervisor->config);
+	struct config config = *supervisor->config;
+	enum status status;
 
+	config.operation_deadline_s = config.attempt_timeout_s;
+	status = agent_start(&supervisor->agent, &config);
 	if (status == OK)
 		return;
 	supervisor->agent = (struct process){.socket_fd = -1};
