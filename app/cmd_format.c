@@ -1,5 +1,4 @@
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -55,12 +54,14 @@ static enum status read_words(struct plan *plan)
 	}
 	arguments_set_object(arguments, "%s", plan->name);
 	TRY(volume_name_check(plan->name));
-	if (sector_size != NULL && strcmp(sector_size, "512") != 0 &&
-	    strcmp(sector_size, "4096") != 0) {
+	if (sector_size != NULL && strcmp(sector_size, "512") == 0)
+		plan->sector_size = 512;
+	else if (sector_size != NULL && strcmp(sector_size, "4096") == 0)
+		plan->sector_size = 4096;
+	else if (sector_size != NULL) {
 		fprintf(stderr, "byok format: --sector-size is 512 or 4096, not %s\n", sector_size);
 		return FAIL_USAGE;
 	}
-	plan->sector_size = sector_size == NULL ? 0 : (uint32_t)atoi(sector_size);
 	if (arguments->values[OPTION_KEY_FILE] != NULL)
 		return OK;
 	if (arguments->config.key[0] == '\0') {

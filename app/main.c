@@ -42,26 +42,13 @@ static const struct command commands[] = {
 	{"version", "", "Shows version and features", OPTION_BIT(OPTION_JSON), 0, 0, cmd_version},
 };
 
-static enum status run_worker(const char *subject)
-{
-	(void)subject; /* the volume's name, for ps */
-	return worker_run(PROCESS_SOCKET_FD);
-}
-
-#if CONFIG_VAULT
-static enum status run_vault_agent(const char *subject)
-{
-	return vault_role_run(PROCESS_SOCKET_FD, subject);
-}
-#endif
-
 static const struct {
 	const char *name;
 	enum status (*run)(const char *subject);
 } roles[] = {
-	{"worker", run_worker},
+	{"worker", worker_run},
 #if CONFIG_VAULT
-	{"vault-agent", run_vault_agent},
+	{"vault-agent", vault_role_run},
 #endif
 };
 

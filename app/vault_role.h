@@ -4,7 +4,7 @@
 
 #include "platform/status.h"
 
-/* Until the supervisor closes its end. `user` is whom it becomes. */
-MUST_CHECK enum status vault_role_run(int socket_fd, const char *user);
+/* Until the supervisor closes its end of PROCESS_SOCKET_FD. `user` is whom it becomes. */
+MUST_CHECK enum status vault_role_run(const char *user);
 
 #endif

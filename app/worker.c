@@ -81,13 +81,15 @@ static enum status serve(int socket_fd, int signal_fd, const struct volume_serve
 	}
 }
 
-enum status worker_run(int socket_fd)
+enum status worker_run(const char *volume_name)
 {
+	const int socket_fd = PROCESS_SOCKET_FD;
 	static struct volume_server server;
 	static struct message_worker_start start;
 	enum status status, closed;
 	int signal_fd;
 
+	(void)volume_name;
 	TRY(message_receive(socket_fd, &start.header, sizeof(start)));
 	if (!start_is_valid(&start))
 		return FAIL_MESSAGE;

@@ -5,7 +5,8 @@
 
 #include "platform/status.h"
 
-/* Serves until the supervisor says stop, or SIGTERM comes. */
-MUST_CHECK enum status worker_run(int socket_fd);
+/* Serves until the supervisor, at PROCESS_SOCKET_FD, says stop, or SIGTERM comes. The name is only
+ * for whoever looks at the list of processes: what counts is in the message. */
+MUST_CHECK enum status worker_run(const char *volume_name);
 
 #endif

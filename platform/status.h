@@ -1,8 +1,8 @@
 /* The one list of failures: a name for the code, an exit status for scripts, a word for JSON, a
  * sentence for people, and what to do. The exit statuses are a promise to scripts: never renumber.
  *
- * Who first sees a system error logs it, once, with errno and object; pure code only returns; nobody
- * logs on the way up; the command says one sentence, "OBJECT: SENTENCE; ADVICE".
+ * Who first sees a system error logs it, once, with errno and object; pure code only returns;
+ * nobody logs on the way up; the command says one sentence, "OBJECT: SENTENCE; ADVICE".
  */
 #ifndef PLATFORM_STATUS_H
 #define PLATFORM_STATUS_H
