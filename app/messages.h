@@ -1,6 +1,6 @@
 /* What the roles say to each other over SOCK_SEQPACKET socketpairs: one packet is one message, of a
- * fixed size that its type determines. Every message is checked as if it came from an enemy: the vault
- * agent may be taken over by what it parses, and must gain nothing by that.
+ * fixed size that its type determines. Every message is checked as if it came from an enemy: the
+ * vault agent may be taken over by what it parses, and must gain nothing by that.
  *
  *   supervisor -> vault agent    AGENT_CONFIGURE once, then any number of AGENT_REQUESTs, each
  *                                answered by one AGENT_ANSWER with the same id, in any order
@@ -49,7 +49,7 @@ enum agent_operation { AGENT_GET_KEY = 1, AGENT_WRAP, AGENT_UNWRAP, AGENT_TOKEN,
 
 struct message_agent_request {
 	struct message_header header;
-	uint32_t operation; /* enum agent_operation */
+	uint32_t operation;                /* enum agent_operation */
 	char client_id[MESSAGE_TEXT_SIZE]; /* of the managed identity; empty: the VM's only one */
 	char key_url[MESSAGE_TEXT_SIZE];
 	char algorithm[32];
@@ -58,8 +58,9 @@ struct message_agent_request {
 	uint32_t secret_size;
 };
 
-/* GET_KEY fills the attributes, WRAP `kid` and `wrapped`, UNWRAP the secret. On failure `status` says
- * what, `detail` what the other side said (printable text, no secret), and the rest is empty. */
+/* GET_KEY fills the attributes, WRAP `kid` and `wrapped`, UNWRAP the secret. On failure `status`
+ * says what, `detail` what the other side said (printable text, no secret), and the rest is empty.
+ */
 struct message_agent_answer {
 	struct message_header header;
 	uint32_t status; /* enum status */
@@ -75,8 +76,8 @@ struct message_agent_answer {
 	uint32_t enabled;
 	uint32_t has_expired; /* by this machine's clock: unwraps still, must not wrap */
 	uint32_t retry_after_ms;
-	uint32_t attempts;      /* made at the vault and IMDS */
-	uint32_t waited_ms;     /* of the operation, spent waiting for answers of others */
+	uint32_t attempts;  /* made at the vault and IMDS */
+	uint32_t waited_ms; /* of the operation, spent waiting for answers of others */
 };
 
 enum data_path_kind { DATA_PATH_UBLK = 1, DATA_PATH_NBD_SOCKET, DATA_PATH_KINDS };
@@ -96,7 +97,13 @@ struct message_worker_start {
 	uint8_t volume_key[64];
 };
 
-enum worker_state { WORKER_STARTING = 1, WORKER_SERVING, WORKER_STOPPED, WORKER_FAILED, WORKER_STATES };
+enum worker_state {
+	WORKER_STARTING = 1,
+	WORKER_SERVING,
+	WORKER_STOPPED,
+	WORKER_FAILED,
+	WORKER_STATES
+};
 
 struct message_worker_stop {
 	struct message_header header;
@@ -105,8 +112,8 @@ struct message_worker_stop {
 
 struct message_worker_state {
 	struct message_header header;
-	uint32_t state;  /* enum worker_state */
-	uint32_t status; /* enum status */
+	uint32_t state;       /* enum worker_state */
+	uint32_t status;      /* enum status */
 	char device_path[64]; /* "/dev/ublkb0" once SERVING by ublk */
 };
 
@@ -114,7 +121,7 @@ enum control_operation { CONTROL_STATUS = 1, CONTROL_LOCK, CONTROL_RECOVER, CONT
 
 struct message_control_request {
 	struct message_header header;
-	uint32_t operation; /* enum control_operation */
+	uint32_t operation;             /* enum control_operation */
 	char target[MESSAGE_TEXT_SIZE]; /* a name or disk; empty: all */
 	uint32_t force;
 	uint8_t passphrase[SECRET_SIZE_MAX]; /* RECOVER only */
@@ -131,8 +138,8 @@ struct message_control_volume {
 	uint32_t state;  /* enum volume_state */
 	uint32_t status; /* the cause of the state; enum status */
 	char detail[MESSAGE_TEXT_SIZE];
-	uint32_t worker_pid; /* 0: none */
-	uint64_t since_ms;   /* in this state */
+	uint32_t worker_pid;  /* 0: none */
+	uint64_t since_ms;    /* in this state */
 	uint64_t next_try_ms; /* from now; 0: none planned */
 };
 
@@ -148,16 +155,16 @@ struct message_control_done {
 /* The size that a message of that type must have; 0 for a type that does not exist. */
 size_t message_size(enum message_type type);
 
-/* Sends one message, filling in version, type, size and id of its header. FAIL_ROLE_DIED if the other
- * end is gone. Blocks while the other end's queue is full. */
+/* Sends one message, filling in version, type, size and id of its header. FAIL_ROLE_DIED if the
+ * other end is gone. Blocks while the other end's queue is full. */
 MUST_CHECK enum status message_send(int fd, enum message_type type, uint32_t id, void *message);
 
-/* Receives one message of any type into `message` (of `message_size_max` bytes, as large as the largest
- * type that this end accepts). FAIL_ROLE_DIED at the end of the stream, FAIL_MESSAGE if version, type
- * or size do not agree with each other; every char array is then known to end with a NUL only where
- * message_text_is_valid says so. */
+/* Receives one message of any type into `message` (of `message_size_max` bytes, as large as the
+ * largest type that this end accepts). FAIL_ROLE_DIED at the end of the stream, FAIL_MESSAGE if
+ * version, type or size do not agree with each other; every char array is then known to end with a
+ * NUL only where message_text_is_valid says so. */
 MUST_CHECK enum status message_receive(int fd, struct message_header *message,
-                                       size_t message_size_max);
+				       size_t message_size_max);
 
 /* Copies a text into a message's char array. False if it does not fit or is not printable ASCII. */
 MUST_CHECK bool message_text_set(char *target, size_t size, const char *text);

@@ -27,8 +27,8 @@ void secret_wipe_bytes(void *bytes, size_t size);
 /* Takes time that depends on `size` only. */
 MUST_CHECK bool secret_equal(const void *a, const void *b, size_t size);
 
-/* A mapping of its own: never in a core dump, not inherited over fork, locked into memory, and wiped
- * when it ends. */
+/* A mapping of its own: never in a core dump, not inherited over fork, locked into memory, and
+ * wiped when it ends. */
 struct secret_memory {
 	uint8_t *bytes; /* page aligned, zeroed; NULL if not open */
 	size_t size;    /* as asked for */

@@ -1,6 +1,6 @@
-/* Linked into the sanitized byok: its roles run with an empty environment, so options must come from
- * within. Leaks cannot be looked for in a process that forbids tracing, as every role does; the unit
- * tests look for them. */
+/* Linked into the sanitized byok: its roles run with an empty environment, so options must come
+ * from within. Leaks cannot be looked for in a process that forbids tracing, as every role does;
+ * the unit tests look for them. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
