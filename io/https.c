@@ -16,6 +16,14 @@
 /* libcurl itself limits the length of one header only. */
 #define HEADERS_SIZE_MAX (64 * 1024)
 
+#define CONNECTIONS_MAX 2L /* IMDS and a vault */
+
+/* While TLS is negotiated, libcurl's BearSSL back end does not tell its event loop what it waits
+ * for, and each flight of the handshake would take as long as the loop sleeps: look this often
+ * instead. */
+#define HANDSHAKE_LOOK_MS 5
+#define LOOK_MS 1000
+
 /* A connection that is used all the time would otherwise never notice that the name has moved. */
 #define CONNECTION_LIFE_MAX_S 600L
 
@@ -297,8 +305,11 @@ static enum status open_client(struct https_client *client, const struct https_o
 {
 	client->body_size_max = options->body_size_max;
 	TRY(secret_memory_open(&client->body, options->body_size_max + 1));
+	client->multi = curl_multi_init();
 	client->handle = curl_easy_init();
-	if (client->handle == NULL || !set_fixed_options(client->handle, options))
+	if (client->multi == NULL || client->handle == NULL ||
+	    !set_fixed_options(client->handle, options) ||
+	    curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_MAX) != CURLM_OK)
 		return FAIL_OUT_OF_MEMORY;
 	return set_connect_to(client, options->connect_to);
 }
@@ -326,6 +337,7 @@ void https_close(struct https_client *client)
 	if (memory.memory.bytes == NULL)
 		return;
 	curl_easy_cleanup(client->handle);
+	(void)curl_multi_cleanup(client->multi);
 	curl_slist_free_all(client->connect_to);
 	secret_memory_close(&client->body);
 	curl_global_cleanup();
@@ -431,6 +443,15 @@ static enum status status_of_certificate(const char *error)
 	return FAIL_TLS_AUTHORITY;
 }
 
+static bool is_in_handshake(CURL *handle, const struct exchange *exchange)
+{
+	curl_off_t handshake_us = 0;
+
+	return exchange->has_begun_tls &&
+	       curl_easy_getinfo(handle, CURLINFO_APPCONNECT_TIME_T, &handshake_us) == CURLE_OK &&
+	       handshake_us == 0;
+}
+
 static enum status status_of_timeout(const struct exchange *exchange)
 {
 	if (strstr(exchange->error, "Resolving timed out") != NULL)
@@ -439,18 +460,6 @@ static enum status status_of_timeout(const struct exchange *exchange)
 	if (strstr(exchange->error, "Connection timed out") != NULL && !exchange->has_begun_tls)
 		return FAIL_VAULT_UNREACHABLE;
 	return FAIL_VAULT_TIMEOUT;
-}
-
-static enum status status_of_end(CURL *handle, const struct exchange *exchange)
-{
-	curl_off_t handshake_us = 0;
-
-	/* An end within the handshake is TLS refused, not an answer cut. */
-	if (exchange->has_begun_tls &&
-	    curl_easy_getinfo(handle, CURLINFO_APPCONNECT_TIME_T, &handshake_us) == CURLE_OK &&
-	    handshake_us == 0)
-		return FAIL_TLS;
-	return FAIL_ANSWER_CUT;
 }
 
 static enum status status_of_curl(CURL *handle, CURLcode code, const struct exchange *exchange)
@@ -469,7 +478,9 @@ static enum status status_of_curl(CURL *handle, CURLcode code, const struct exch
 	case CURLE_GOT_NOTHING:
 	case CURLE_READ_ERROR:
 	case CURLE_SEND_ERROR:
-	case CURLE_RECV_ERROR: return status_of_end(handle, exchange);
+	case CURLE_RECV_ERROR:
+		/* An end within the handshake is TLS refused, not an answer cut. */
+		return is_in_handshake(handle, exchange) ? FAIL_TLS : FAIL_ANSWER_CUT;
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_WEIRD_SERVER_REPLY:
 	case CURLE_BAD_CONTENT_ENCODING:
@@ -491,6 +502,29 @@ static void finish_answer(CURL *handle, struct exchange *exchange)
 		https_parse_retry_after(&answer->retry_after_ms, exchange->retry_after, now_s);
 }
 
+/* As curl_easy_perform, but for what is said at HANDSHAKE_LOOK_MS. */
+static CURLcode perform(const struct https_client *client, const struct exchange *exchange)
+{
+	CURLcode code = CURLE_OUT_OF_MEMORY;
+	CURLMsg *message;
+	int count;
+
+	if (curl_multi_add_handle(client->multi, client->handle) != CURLM_OK)
+		return code;
+	while (curl_multi_perform(client->multi, &count) == CURLM_OK && count > 0) {
+		int look_ms =
+			is_in_handshake(client->handle, exchange) ? HANDSHAKE_LOOK_MS : LOOK_MS;
+
+		if (curl_multi_poll(client->multi, NULL, 0, look_ms, NULL) != CURLM_OK)
+			break;
+	}
+	message = curl_multi_info_read(client->multi, &count);
+	if (message != NULL && message->msg == CURLMSG_DONE)
+		code = message->data.result;
+	CHECK(curl_multi_remove_handle(client->multi, client->handle) == CURLM_OK);
+	return code;
+}
+
 enum status https_exchange(struct https_client *client, struct https_answer *answer,
 			   const struct https_request *request)
 {
@@ -509,7 +543,7 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 	*answer = (struct https_answer){.body = (const char *)client->body.bytes};
 	if (make_headers(&headers, request) &&
 	    set_request(handle, client, &exchange, request, headers))
-		code = curl_easy_perform(handle);
+		code = perform(client, &exchange);
 	finish_answer(handle, &exchange);
 	status = status_of_curl(handle, code, &exchange);
 	if (status == OK && answer->http_status >= 300 && answer->http_status < 400)

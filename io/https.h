@@ -29,6 +29,7 @@ struct https_options {
 
 struct https_client {
 	void *handle;     /* CURL */
+	void *multi;      /* CURLM: what keeps connections open */
 	void *connect_to; /* struct curl_slist; NULL: none */
 	size_t body_size_max;
 	struct secret_memory body;
