@@ -471,6 +471,79 @@ TEST(an_unreadable_keyslot_area_is_the_disks_failure)
 	EXPECT_STATUS(volume_unlock(&key, &volume, 0, "vault secret", 12), FAIL_DISK_IO);
 }
 
+/* Replaces the run of digits at `at` of the pristine text by `number`, in both copies. */
+static void put_number(const struct luks2_text *pristine, size_t at, const char *number)
+{
+	char from[32] = "";
+	size_t length = strspn(pristine->bytes + at, "0123456789");
+	static struct luks2_text text;
+	struct json_span span = {(uint32_t)at, (uint32_t)length};
+	static uint8_t bytes[HEADER_SIZE];
+	const struct luks2_header header = {.header_size = HEADER_SIZE, .sequence_id = 1};
+	uint8_t salt[LUKS2_HEADER_SALT_SIZE] = {1};
+
+	EXPECT_TRUE(length < sizeof(from));
+	text = *pristine;
+	EXPECT_TRUE(json_splice(text.bytes, sizeof(text.bytes), &text.length, span, number,
+				strlen(number)));
+	for (enum luks2_copy copy = LUKS2_PRIMARY; copy < LUKS2_COPIES; copy++) {
+		memset(bytes, 0, sizeof(bytes));
+		memcpy(bytes + LUKS2_BINARY_SIZE, text.bytes, text.length);
+		luks2_header_encode(bytes, &header, copy, salt);
+		memcpy(fake_disk.now + copy * HEADER_SIZE, bytes, sizeof(bytes));
+	}
+}
+
+/* Every number in the metadata, replaced by each of those at which arithmetic goes wrong: refused,
+ * or harmless, but never a CHECK, a read outside, or an area in a wrong place. */
+TEST(no_number_in_the_metadata_does_harm)
+{
+	static const char *const numbers[] = {"0",
+					      "1",
+					      "31",
+					      "32",
+					      "511",
+					      "4095",
+					      "4096",
+					      "131072",
+					      "2147483648",
+					      "4294967295",
+					      "4294967296",
+					      "9223372036854775808",
+					      "18446744073709289472",
+					      "18446744073709551104",
+					      "18446744073709551615",
+					      "18446744073709551616"};
+	static struct luks2_text pristine;
+	const struct volume_keyslot_options more = {VOLUME_KEYSLOT_VAULT, "more", 4, 10};
+	unsigned opened_count = 0, refused_count = 0;
+
+	make_volume();
+	pristine = volume.text;
+	for (size_t at = 0; at < pristine.length;) {
+		size_t run = strspn(pristine.bytes + at, "0123456789");
+
+		for (size_t i = 0; run > 0 && i < ARRAY_COUNT(numbers); i++) {
+			struct secret key = {0};
+			unsigned number;
+
+			put_number(&pristine, at, numbers[i]);
+			if (volume_load(&volume, "disk") != OK ||
+			    unlock_with(&key, "vault secret") != OK) {
+				refused_count++;
+				continue;
+			}
+			opened_count++;
+			(void)!volume_add_keyslot(&volume, &number, &more, &key);
+			memcpy(fake_disk.now + 2 * HEADER_SIZE, saved + 2 * HEADER_SIZE,
+			       3 * LUKS2_AREA_SIZE);
+		}
+		at += run > 0 ? run : 1;
+	}
+	EXPECT_TRUE(opened_count > 50);
+	EXPECT_TRUE(refused_count > 200);
+}
+
 /* --- changes -----------------------------------------------------------------------------------
  */
 

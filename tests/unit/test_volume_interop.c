@@ -267,6 +267,44 @@ TEST(byoks_token_survives_cryptsetups_changes)
 	EXPECT_TEXT(volume.header.label, "renamed");
 }
 
+/* Whoever was overtaken says so, and changes nothing. */
+TEST(both_may_change_the_header_at_the_same_time)
+{
+	struct vault_token token = {
+		.current = {"https://a.vault.azure.net/keys/k/1", "RSA-OAEP-256", "d3JhcHBlZA"}};
+	unsigned committed_count = 0;
+	char done[300];
+
+	new_disk_of_byok("race", 4096);
+	snprintf(done, sizeof(done), "%s.done", disk);
+	unlink(done);
+	EXPECT_EQUAL(run("(for i in $(seq 40); do cryptsetup config --label label-$i %s; done; "
+			 "touch %s) >%s.log 2>&1 &\n:",
+			 disk, done, disk),
+		     0);
+	for (unsigned i = 0; access(done, F_OK) != 0 && i < 5000; i++) {
+		enum status status;
+
+		snprintf(token.current.kid, sizeof(token.current.kid), "https://a/keys/k/%u", i);
+		EXPECT_OK(volume_load(&volume, disk));
+		EXPECT_EQUAL(volume.copies[LUKS2_PRIMARY], VOLUME_COPY_GOOD);
+		EXPECT_EQUAL(volume.copies[LUKS2_SECONDARY], VOLUME_COPY_GOOD);
+		EXPECT_OK(volume_set_vault_token(&volume, &token));
+		status = volume_commit(&volume);
+		if (status != FAIL_HEADER_CHANGED)
+			EXPECT_OK(status);
+		committed_count += status == OK;
+		usleep(10000);
+	}
+	EXPECT_EQUAL(access(done, F_OK), 0);
+	EXPECT_NOT_EQUAL(run("grep -v 'Detected attempt for concurrent' %s.log", disk), 0);
+	EXPECT_TRUE(committed_count > 0);
+	expect_byok_opens("recovery");
+	expect_cryptsetup_opens("first");
+	EXPECT_EQUAL(run("cryptsetup luksDump %s", disk), 0);
+	EXPECT_TEXT_CONTAINS(output, "Label:         \tlabel-");
+}
+
 /* --- the lock ----------------------------------------------------------------------------------
  */
 
