@@ -38,8 +38,6 @@
 	       "see the journal")                                                                 \
 	STATUS(FAIL_SELFTEST, 12, "selftest", "the self-test of the ciphers failed",              \
 	       "do not use this machine or this build for data")                                  \
-	STATUS(FAIL_INTERRUPTED, 13, "interrupted", "stopped by a signal",                        \
-	       "run it again")                                                                    \
 	STATUS(FAIL_FILE, 14, "file", "the file cannot be read or written",                       \
 	       "check its path and permissions")                                                  \
 	STATUS(FAIL_FILE_EXISTS, 15, "file-exists",                                               \
@@ -301,8 +299,6 @@
 	       "see the line logged above")                                                       \
 	STATUS(FAIL_NBD_SOCKET, 119, "nbd-socket", "the NBD socket cannot be made",               \
 	       "check its path and permissions")                                                  \
-	STATUS(FAIL_NBD_CLIENT, 120, "nbd-client", "the NBD client broke the protocol",           \
-	       "see the line logged above")                                                       \
 	STATUS(FAIL_IO_URING_ABSENT, 121, "io-uring-absent",                                      \
 	       "this kernel does not allow io_uring",                                             \
 	       "allow it: sysctl kernel.io_uring_disabled=0")                                     \
