@@ -108,7 +108,7 @@ enum status vault_agent_prepare(struct vault_agent *agent,
 	*agent = (struct vault_agent){0};
 	TRY(check_settings(configure));
 	TRY(load_roots(agent, configure->ca_file, &options.roots_pem, &options.roots_size));
-	TRY(secret_memory_open(&agent->state, sizeof(*state)));
+	TRY(secret_memory_open_hidden(&agent->state, sizeof(*state)));
 	status = https_open(&agent->https, &options);
 	if (status == FAIL_CONFIG)
 		return refuse_setting("vault_connect_to");

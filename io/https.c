@@ -304,7 +304,7 @@ static enum status set_connect_to(struct https_client *client, const char *conne
 static enum status open_client(struct https_client *client, const struct https_options *options)
 {
 	client->body_size_max = options->body_size_max;
-	TRY(secret_memory_open(&client->body, options->body_size_max + 1));
+	TRY(secret_memory_open_hidden(&client->body, options->body_size_max + 1));
 	client->multi = curl_multi_init();
 	client->handle = curl_easy_init();
 	if (client->multi == NULL || client->handle == NULL ||

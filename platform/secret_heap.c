@@ -47,7 +47,7 @@ enum status secret_heap_open(struct secret_heap *heap, size_t size)
 {
 	CHECK(size <= UINT32_MAX / 2);
 	*heap = (struct secret_heap){0};
-	TRY(secret_memory_open(&heap->memory, size));
+	TRY(secret_memory_open_hidden(&heap->memory, size));
 	CHECK(pthread_mutex_init(&heap->mutex, NULL) == 0);
 	*first_of(heap) = (struct head){
 		.size = (uint32_t)heap->memory.mapped_size,

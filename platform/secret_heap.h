@@ -1,5 +1,5 @@
-/* malloc for a library that secrets pass through: all of it is one struct secret_memory, and every
- * byte is wiped as soon as it is freed. Made for few, short-lived blocks; not for speed.
+/* malloc for a library that secrets pass through: all of it is one hidden struct secret_memory, and
+ * every byte is wiped as soon as it is freed. Made for few, short-lived blocks; not for speed.
  */
 #ifndef PLATFORM_SECRET_HEAP_H
 #define PLATFORM_SECRET_HEAP_H
