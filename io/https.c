@@ -9,9 +9,9 @@
 #include "platform/clock.h"
 #include "platform/entropy.h"
 
-/* What libcurl needs at its peak: two connections with their TLS buffers, the roots of a whole
+/* What libcurl needs at its peak: three connections with their TLS buffers, the roots of a whole
  * Debian ca-certificates, and room to spare (https_peak_memory tells). */
-#define MEMORY_SIZE ((size_t)1 << 20)
+#define MEMORY_SIZE ((size_t)3 << 19)
 
 /* libcurl itself limits the length of one header only. */
 #define HEADERS_SIZE_MAX (64 * 1024)
