@@ -10,7 +10,7 @@
 struct nbd_server_options {
 	const char *socket_path;   /* made with mode 0600; removed at the end */
 	const char *export_name;   /* what LIST shows; "" is served as well */
-	unsigned connections_max;  /* a further client waits; at most one per request is had */
+	unsigned connections_max;  /* a further client waits; no more than queue_depth */
 	unsigned queue_depth;      /* requests at once, of all connections together */
 	uint32_t request_size_max; /* bytes of one READ or WRITE; a multiple of 4096 */
 	uint32_t piece_size;       /* as struct block_engine_options */
