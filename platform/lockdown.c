@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <pwd.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -70,16 +72,46 @@ static enum status become(const char *user)
 	return OK;
 }
 
-/* Landlock (Linux 5.13): every kind of file access is handled, and only reading below /etc allowed.
- */
+static bool allow_reading(int ruleset_fd, const char *folder)
+{
+	struct landlock_path_beneath_attr rule = {
+		.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
+		.parent_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC),
+	};
+	bool done;
+
+	if (rule.parent_fd < 0)
+		return false;
+	done = syscall(SYS_landlock_add_rule, ruleset_fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) ==
+	       0;
+	close(rule.parent_fd);
+	return done;
+}
+
+/* systemd-resolved and others keep resolv.conf in a folder of their own below /run, replace it
+ * there, and leave a link in /etc. */
+static bool allow_reading_resolver(int ruleset_fd)
+{
+	char path[PATH_MAX];
+	char *name;
+
+	if (realpath("/etc/resolv.conf", path) == NULL)
+		return true;
+	name = strrchr(path, '/');
+	if (name == path)
+		return true;
+	*name = '\0';
+	return allow_reading(ruleset_fd, path);
+}
+
+/* Landlock (Linux 5.13): every kind of file access is handled, and only reading below /etc, and
+ * where the resolver's settings are, is allowed. */
 static enum status restrict_files(void)
 {
-	const uint64_t read_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
 	const struct landlock_ruleset_attr ruleset = {
 		/* The 13 rights of the first version of Landlock's ABI. */
 		.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1,
 	};
-	struct landlock_path_beneath_attr rule = {.allowed_access = read_access};
 	int fd = (int)syscall(SYS_landlock_create_ruleset, &ruleset, sizeof(ruleset), 0);
 	bool done;
 
@@ -87,12 +119,8 @@ static enum status restrict_files(void)
 		log_debug("this kernel has no Landlock");
 		return OK;
 	}
-	rule.parent_fd = open("/etc", O_PATH | O_CLOEXEC);
-	done = rule.parent_fd >= 0 &&
-	       syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0 &&
+	done = allow_reading(fd, "/etc") && allow_reading_resolver(fd) &&
 	       syscall(SYS_landlock_restrict_self, fd, 0) == 0;
-	if (rule.parent_fd >= 0)
-		close(rule.parent_fd);
 	close(fd);
 	return done ? OK : refused("Landlock");
 }
