@@ -1,6 +1,7 @@
 """The vault agent as a process, as the supervisor starts it, against the vault double over real TLS."""
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import os
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -105,6 +107,7 @@ class Agent:
 		imds=None,
 		connect_to=None,
 		ca_file=None,
+		before=lambda: None,
 	):
 		self.socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 		self.socket.settimeout(60)
@@ -114,7 +117,7 @@ class Agent:
 			stdin=subprocess.DEVNULL,
 			stderr=self.log,
 			pass_fds=(SOCKET_FD,),
-			preexec_fn=lambda: os.dup2(other.fileno(), SOCKET_FD),
+			preexec_fn=lambda: (before(), os.dup2(other.fileno(), SOCKET_FD)),
 		)
 		other.close()
 		self.next_id = 100
@@ -548,7 +551,9 @@ class Refusals(VaultAgentTest):
 	def test_a_retry_after_beyond_the_deadline_is_handed_on(self):
 		for value in ("90", "Wed, 01 Jan 2098 00:00:00 GMT"):
 			with self.subTest(value):
-				answer = self.unwrap_under(match="unwrapkey", status=429, code="Throttled", retry_after=value)
+				answer = self.unwrap_under(
+					match="unwrapkey", status=429, code="Throttled", retry_after=value
+				)
 				self.assertEqual(answer.word, "vault-throttled")
 				self.assertGreaterEqual(answer.retry_after_ms, 90000)
 				self.assertEqual(len(self.requests(operation="unwrapkey")), 1)
@@ -663,7 +668,8 @@ class Tokens(VaultAgentTest):
 		]
 		for body, word in cases:
 			with self.subTest(body):
-				self.assertEqual(self.unwrap_under(match="token", body=body, deadline_ms=5000).word, word)
+				answer = self.unwrap_under(match="token", body=body)
+				self.assertEqual(answer.word, word, answer.detail)
 				self.assertEqual(self.requests(server="vault"), [])
 
 	def test_imds_that_is_slow_is_told(self):
@@ -727,6 +733,25 @@ class TheWayToTheVault(VaultAgentTest):
 				agent = self.agent(deadline_ms=5000, connect_to=connect_to)
 				answer = agent.unwrap(self.kid, self.wrapped)
 				self.assertEqual(answer.word, word, answer.detail)
+
+	def test_a_name_is_looked_up_where_resolv_conf_is_a_link_out_of_etc(self):
+		elsewhere = os.path.join(self.folder, "resolver")
+		os.makedirs(elsewhere, exist_ok=True)
+		os.chmod(elsewhere, 0o755)
+		pathlib.Path(elsewhere, "resolv.conf").write_text("nameserver 127.0.0.53\n")
+		with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+			try:
+				# Not 127.0.0.1, which musl asks when it cannot read the file.
+				server.bind(("127.0.0.53", 53))
+			except OSError as error:
+				self.skipTest(f"no name server can be played here: {error}")
+			threading.Thread(target=answer_names, args=(server,), daemon=True).start()
+			agent = self.agent(
+				connect_to=f"vault.test:{self.vault.vault_port}",
+				before=lambda: put_away_etc(elsewhere),
+			)
+			answer = agent.unwrap(self.kid, self.wrapped)
+		self.assertEqual((answer.word, answer.secret), ("ok", self.secret), answer.detail)
 
 	def test_a_vault_that_hangs_is_told(self):
 		with socket.socket() as silent:
@@ -794,6 +819,35 @@ class TheWayToTheVault(VaultAgentTest):
 				connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n" * 4)
 				answer = agent.receive()
 		self.assertEqual(answer.word, "tls", answer.detail)
+
+
+def answer_names(server):
+	"""A name server that knows one address for all names, and no IPv6."""
+	with contextlib.suppress(OSError):
+		while True:
+			query, client = server.recvfrom(512)
+			end = query.index(b"\0", 12) + 5
+			is_ipv4 = query[end - 4 : end - 2] == b"\0\1"
+			answer = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + socket.inet_aton("127.0.0.1")
+			server.sendto(
+				query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_ipv4 else b"\0\0") + bytes(4)
+				+ query[12:end] + (answer if is_ipv4 else b""),
+				client,
+			)
+
+
+def put_away_etc(resolver_folder):
+	"""In a mount namespace of its own: an /etc with nothing but a link, as systemd-resolved makes."""
+	libc = ctypes.CDLL(None, use_errno=True)
+	new_namespace, private_and_below = 0x20000, 0x40000 | 0x4000
+	failed = (
+		libc.unshare(new_namespace)
+		or libc.mount(None, b"/", None, private_and_below, None)
+		or libc.mount(b"tmpfs", b"/etc", b"tmpfs", 0, b"mode=755")
+	)
+	if failed:
+		raise OSError(ctypes.get_errno(), "cannot make a mount namespace")
+	os.symlink(os.path.join(resolver_folder, "resolv.conf"), "/etc/resolv.conf")
 
 
 class Nonsense(VaultAgentTest):
@@ -871,7 +925,10 @@ class Nonsense(VaultAgentTest):
 
 	def test_no_line_of_the_log_is_forged_by_an_answer(self):
 		self.vault.fault_add(
-			match="unwrapkey", status=403, code="Forbidden\nerror: forged", header=["x-ms-request-id: \x1b[2J"]
+			match="unwrapkey",
+			status=403,
+			code="Forbidden\nerror: forged",
+			header=["x-ms-request-id: \x1b[2J"],
 		)
 		agent = self.agent()
 		self.assertEqual(agent.unwrap(self.kid, self.wrapped).word, "vault-forbidden")
