@@ -86,8 +86,13 @@ void ring_close(struct ring *ring)
 	if (ring->uring == NULL)
 		return;
 	/* The kernel ends a ring in its own time; this gives the files back now, and with the disk
-	 * the claim on it. */
-	(void)io_uring_unregister_files(ring->uring);
+	 * the claim on it, unless an operation is under way. Unregistering all at once would wait
+	 * for those (up to Linux 6.12): for ever, if it is a request that never comes. */
+	for (unsigned slot = 0; slot < ring->file_count; slot++) {
+		int none = -1;
+
+		(void)io_uring_register_files_update(ring->uring, slot, &none, 1);
+	}
 	io_uring_queue_exit(ring->uring);
 	free(ring->uring);
 	*ring = (struct ring){0};

@@ -178,6 +178,21 @@ TEST(a_signal_ends_the_sleep_and_nothing_else)
 	close(ends[1]);
 }
 
+TEST(a_ring_closes_while_it_waits_for_what_never_comes)
+{
+	int ends[2];
+
+	start();
+	EXPECT_EQUAL(pipe(ends), 0);
+	EXPECT_OK(ring_set_file(&test.ring, 0, ends[0]));
+	ring_wait_readable(&test.ring, ring_token(test.handlers[0], 0), 0);
+	EXPECT_OK(ring_turn(&test.ring, false));
+	ring_close(&test.ring);
+	EXPECT_EQUAL(test.counts[0], 0);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 TEST(a_sleep_ends_by_itself)
 {
 	const struct ring_timeout timeout = {.nanoseconds = 1000000};
