@@ -13,9 +13,9 @@ void lockdown_begin(void);
 void lockdown_memory(void);
 
 /* For the vault agent: becomes `user` (or nobody, if there is no such user), without capabilities;
- * can read /etc, and the folder that /etc/resolv.conf links to, and no other file, start no program,
- * trace no process.
- * What the kernel is too old for is left out; a step that fails otherwise is FAIL_SYSTEM. */
+ * can read /etc and the folder that /etc/resolv.conf links to (names are resolved there) and no
+ * other file, start no program, trace no process. What the kernel is too old for is left
+ * out; a step that fails otherwise is FAIL_SYSTEM. */
 MUST_CHECK enum status lockdown_network_role(const char *user);
 
 /* For a worker: can start no program and trace no process, and opens no socket but unix ones. */
