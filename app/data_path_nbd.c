@@ -16,6 +16,10 @@
 #define CONNECTIONS_MAX 16
 #define THREAD_STACK_SIZE (512 * 1024)
 
+/* Clients may ask for more at once than the block layer does, and not all heed the limit that they
+ * are told: 1 MiB is what copying programs like. */
+#define REQUEST_SIZE_LEAST (1024 * 1024)
+
 struct served {
 	struct nbd_server_options options;
 	const struct block_volume *volume;
@@ -115,7 +119,7 @@ static enum status open_server(void **state, const struct data_path_options *opt
 		.export_name = options->name,
 		.connections_max = CONNECTIONS_MAX,
 		.queue_depth = feature_queue_depth(),
-		.request_size_max = feature_request_size_max_bytes(),
+		.request_size_max = MAXIMUM(feature_request_size_max_bytes(), REQUEST_SIZE_LEAST),
 		.stop_fd = served->stop_fd,
 	};
 	if (!start_thread(served)) {
