@@ -229,6 +229,46 @@ TEST(a_repair_gives_the_copy_a_salt_of_its_own)
 	EXPECT_TRUE(memcmp(fake_disk.now + 0x68, saved + 0x68, 64) != 0);
 }
 
+/* Writes a copy that is right in itself, whatever it says. */
+static void put_copy(enum luks2_copy copy, uint64_t sequence_id, const char *from, const char *to)
+{
+	static uint8_t bytes[HEADER_SIZE];
+	struct luks2_header header = volume.header;
+	uint8_t salt[LUKS2_HEADER_SALT_SIZE] = {1};
+	char *place = strstr(volume.text.bytes, from);
+	struct json_span span = {(uint32_t)(place - volume.text.bytes), (uint32_t)strlen(from)};
+	static struct luks2_text text;
+
+	EXPECT_TRUE(place != NULL);
+	text = volume.text;
+	EXPECT_TRUE(
+		json_splice(text.bytes, sizeof(text.bytes), &text.length, span, to, strlen(to)));
+	memset(bytes, 0, sizeof(bytes));
+	memcpy(bytes + LUKS2_BINARY_SIZE, text.bytes, text.length);
+	header.sequence_id = sequence_id;
+	luks2_header_encode(bytes, &header, copy, salt);
+	memcpy(fake_disk.now + copy * HEADER_SIZE, bytes, sizeof(bytes));
+}
+
+static void put_newer_copies(void)
+{
+	put_copy(LUKS2_PRIMARY, 7, "keys/k/1", "keys/k/7");
+	put_copy(LUKS2_SECONDARY, 7, "keys/k/1", "keys/k/7");
+}
+
+TEST(a_repair_that_was_overtaken_keeps_what_overtook_it)
+{
+	struct vault_token found;
+
+	make_volume();
+	fake_disk.now[0x1010] ^= 1;
+	fake_disk.before_change = put_newer_copies;
+	EXPECT_OK(volume_load(&volume, "disk"));
+	EXPECT_EQUAL(volume.header.sequence_id, 7);
+	EXPECT_OK(volume_vault_token(&found, &volume));
+	EXPECT_TEXT(found.current.kid, "https://a.vault.azure.net/keys/k/7");
+}
+
 TEST(two_damaged_copies_are_refused_and_left_alone)
 {
 	make_volume();
@@ -257,27 +297,6 @@ TEST(an_unreadable_copy_does_not_hide_the_other)
 	EXPECT_OK(volume_load_unrepaired(&volume, "disk"));
 	EXPECT_EQUAL(volume.copies[LUKS2_PRIMARY], VOLUME_COPY_BAD);
 	EXPECT_TRUE(disk_is_as_saved());
-}
-
-/* Writes a copy that is right in itself, whatever it says. */
-static void put_copy(enum luks2_copy copy, uint64_t sequence_id, const char *from, const char *to)
-{
-	static uint8_t bytes[HEADER_SIZE];
-	struct luks2_header header = volume.header;
-	uint8_t salt[LUKS2_HEADER_SALT_SIZE] = {1};
-	char *place = strstr(volume.text.bytes, from);
-	struct json_span span = {(uint32_t)(place - volume.text.bytes), (uint32_t)strlen(from)};
-	static struct luks2_text text;
-
-	EXPECT_TRUE(place != NULL);
-	text = volume.text;
-	EXPECT_TRUE(
-		json_splice(text.bytes, sizeof(text.bytes), &text.length, span, to, strlen(to)));
-	memset(bytes, 0, sizeof(bytes));
-	memcpy(bytes + LUKS2_BINARY_SIZE, text.bytes, text.length);
-	header.sequence_id = sequence_id;
-	luks2_header_encode(bytes, &header, copy, salt);
-	memcpy(fake_disk.now + copy * HEADER_SIZE, bytes, sizeof(bytes));
 }
 
 TEST(the_higher_sequence_id_wins_and_the_other_copy_follows)
@@ -663,29 +682,6 @@ TEST(a_commit_over_somebody_elses_is_refused)
 	EXPECT_TRUE(disk_is_as_saved());
 }
 
-TEST(a_commit_with_a_bad_copy_writes_that_copy_first)
-{
-	struct vault_token rotated;
-
-	for (enum luks2_copy bad = LUKS2_PRIMARY; bad < LUKS2_COPIES; bad++) {
-		make_volume();
-		rotated_token(&rotated);
-		EXPECT_OK(volume_set_vault_token(&volume, &rotated));
-		memset(fake_disk.now + bad * HEADER_SIZE, 0xee, HEADER_SIZE);
-		memcpy(fake_disk.safe, fake_disk.now, FAKE_DISK_SIZE);
-		memset(fake_disk.dirty, 0, sizeof(fake_disk.dirty));
-		/* The first write is torn: the only good copy must not be the one. */
-		for (unsigned cut = 1;; cut++) {
-			fake_disk_arm(0, cut, 0);
-			if (volume_commit(&volume) == OK || fake_disk.write_count > 0)
-				break;
-			fake_disk_reboot();
-		}
-		fake_disk_reboot();
-		EXPECT_OK(volume_load(&volume, "disk"));
-	}
-}
-
 /* --- power cuts and failing calls --------------------------------------------------------------
  */
 
@@ -797,6 +793,43 @@ TEST(a_power_cut_while_a_token_changes_leaves_the_old_one_or_the_new)
 TEST(a_power_cut_while_a_keyslot_is_added_leaves_it_whole_or_absent)
 {
 	cut_everywhere(&keyslot_added);
+}
+
+/* Of a commit that begins with only one good copy, that one must be written last. */
+static void cut_everywhere_beside(enum luks2_copy bad)
+{
+	static struct volume before;
+	struct vault_token rotated;
+	unsigned first_write;
+
+	make_volume();
+	EXPECT_OK(unlock_with(&volume_key, "vault secret"));
+	rotated_token(&rotated);
+	EXPECT_OK(volume_set_vault_token(&volume, &rotated));
+	before = volume;
+	memset(saved + bad * HEADER_SIZE, 0xee, HEADER_SIZE);
+	restore();
+	EXPECT_OK(volume_commit(&volume));
+	first_write = fake_disk.first_write;
+	EXPECT_TRUE(first_write > 0);
+	for (unsigned cut = first_write;; cut++) {
+		for (uint64_t seed = 0; seed < CUT_SEEDS; seed++) {
+			restore();
+			volume = before;
+			fake_disk_arm(0, cut, seed);
+			(void)!volume_commit(&volume);
+			if (!fake_disk.is_off)
+				return;
+			fake_disk_reboot();
+			(void)expect_old_or_new(&token_changes);
+		}
+	}
+}
+
+TEST(a_power_cut_never_destroys_the_only_good_copy)
+{
+	cut_everywhere_beside(LUKS2_PRIMARY);
+	cut_everywhere_beside(LUKS2_SECONDARY);
 }
 
 static void fail_everywhere(const struct transition *transition, enum status failure)

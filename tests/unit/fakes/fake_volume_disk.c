@@ -24,7 +24,9 @@ struct fake_volume_disk {
 	unsigned open_count; /* at this moment */
 	unsigned call_count; /* since fake_disk_arm */
 	unsigned write_count;
-	unsigned fail_at; /* this call fails; 0: none */
+	unsigned first_write;        /* the number of that call; 0: none yet */
+	void (*before_change)(void); /* somebody else, just before the exclusive lock is had */
+	unsigned fail_at;            /* this call fails; 0: none */
 	enum status failure;
 	unsigned cut_at; /* at this call the power goes; 0: never */
 	bool is_off;
@@ -55,6 +57,7 @@ static void fake_disk_arm(unsigned fail_at, unsigned cut_at, uint64_t cut_seed)
 {
 	fake_disk.call_count = 0;
 	fake_disk.write_count = 0;
+	fake_disk.first_write = 0;
 	fake_disk.fail_at = fail_at;
 	fake_disk.failure = FAIL_DISK_IO;
 	fake_disk.cut_at = cut_at;
@@ -113,6 +116,8 @@ enum status volume_disk_open(struct volume_disk *disk, const char *path,
 		return FAIL_DISK_READ_ONLY;
 	if (fake_disk.is_claimed && access == VOLUME_DISK_CLAIM)
 		return FAIL_DISK_IN_USE;
+	if (fake_disk.before_change != NULL && access == VOLUME_DISK_CHANGE)
+		fake_disk.before_change();
 	/* A second lock by the same process would wait for itself. */
 	CHECK(fake_disk.open_count == 0);
 	fake_disk.open_count++;
@@ -156,6 +161,8 @@ static enum status fake_disk_write(const struct volume_disk *disk, uint64_t offs
 	CHECK(disk->is_open && disk->backing.is_writable);
 	CHECK(offset % VOLUME_DISK_ALIGNMENT == 0 && end <= fake_disk.size_bytes);
 	fake_disk.write_count++;
+	if (fake_disk.first_write == 0)
+		fake_disk.first_write = fake_disk.call_count + 1;
 	status = fake_disk_call();
 	/* The power may go while the write is under way; one that fails may have written a part. */
 	if (fake_disk.is_off && fake_disk.call_count != fake_disk.cut_at)
