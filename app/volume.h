@@ -135,9 +135,10 @@ struct volume_found {
 };
 
 /* Block devices (whole disks, partitions, LVM, md) that carry a byok token, in the order of their
- * names, without repairing anything. Devices that are held by another one, that byok or NBD serves,
- * and those of no size are not touched; what cannot be read is passed over. Returns how many there
- * are, which may be more than found_max. */
+ * names, without repairing anything. Devices that are held by another one, that byok or NBD serves
+ * or that lie on such a one (their reads may wait for byok), and those of no size are not touched;
+ * what cannot be read is passed over. Returns how many there are, which may be more than found_max.
+ */
 size_t volume_find_all(struct volume_found *found, size_t found_max);
 
 #endif

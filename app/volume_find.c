@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "app/volume.h"
 #include "platform/log.h"
 
+#define LAYERS_MAX 64 /* devices below one, with itself; more are not looked through */
 #define BLOCK_FOLDER "/sys/class/block"
 
 /* Devices that byok itself or a network serves, or that hold nothing over a reboot: asking a device
@@ -27,9 +29,35 @@ static bool is_kind_to_skip(const char *name)
 	return false;
 }
 
+/* Whether it is one of those, or lies on one by device mapper or md, at any depth. */
+static bool stands_on_kind_to_skip(const char *name)
+{
+	char names[LAYERS_MAX][NAME_MAX + 1];
+	size_t count = 1, done = 0;
+
+	snprintf(names[0], sizeof(names[0]), "%s", name);
+	while (done < count) {
+		char path[NAME_MAX + 64];
+		struct dirent *entry;
+		DIR *folder;
+
+		if (is_kind_to_skip(names[done]))
+			return true;
+		snprintf(path, sizeof(path), BLOCK_FOLDER "/%s/slaves", names[done++]);
+		folder = opendir(path);
+		if (folder == NULL)
+			continue;
+		while ((entry = readdir(folder)) != NULL && count < LAYERS_MAX)
+			if (entry->d_name[0] != '.')
+				snprintf(names[count++], sizeof(names[0]), "%s", entry->d_name);
+		closedir(folder);
+	}
+	return count == LAYERS_MAX;
+}
+
 static bool has_size(const char *name)
 {
-	char path[VOLUME_PATH_SIZE + 32];
+	char path[NAME_MAX + 64];
 	unsigned long long sectors = 0;
 	FILE *file;
 
@@ -46,7 +74,7 @@ static bool has_size(const char *name)
 /* By device mapper, md, bcache ...: whoever opens it, opens what lies on top. */
 static bool has_holder(const char *name)
 {
-	char path[VOLUME_PATH_SIZE + 32];
+	char path[NAME_MAX + 64];
 	struct dirent *entry;
 	bool found = false;
 	DIR *folder;
@@ -112,7 +140,7 @@ static bool look_at(struct volume_found *found, struct volume *volume, const cha
 {
 	enum status status;
 
-	if (is_kind_to_skip(name) || !has_size(name) || has_holder(name) ||
+	if (stands_on_kind_to_skip(name) || !has_size(name) || has_holder(name) ||
 	    !make_path(found->disk_path, name) || !has_magic(found->disk_path))
 		return false;
 	status = volume_load_unrepaired(volume, found->disk_path);
