@@ -75,10 +75,18 @@ enum status agent_answer_check(const struct message_agent_answer *answer,
 enum status agent_session_ask(struct agent_session *session, struct message_agent_answer *answer,
 			      struct message_agent_request *request)
 {
+	enum status status;
+
+	*answer = (struct message_agent_answer){0};
 	request->header.id = ++session->last_id;
 	TRY(message_send(session->process.socket_fd, MESSAGE_AGENT_REQUEST, request->header.id,
 			 request));
-	TRY(message_receive(session->process.socket_fd, &answer->header, sizeof(*answer)));
-	TRY(agent_answer_check(answer, request));
-	return (enum status)answer->status;
+	status = message_receive(session->process.socket_fd, &answer->header, sizeof(*answer));
+	if (status == OK)
+		status = agent_answer_check(answer, request);
+	if (status == OK)
+		return (enum status)answer->status;
+	/* Nothing of an answer that is not valid may reach the caller. */
+	secret_wipe_bytes(answer, sizeof(*answer));
+	return status;
 }

@@ -22,8 +22,8 @@ MUST_CHECK enum status agent_session_open(struct agent_session *session,
 					  const struct config *config);
 void agent_session_close(struct agent_session *session); /* harmless if never opened */
 
-/* Fills in the header of `request`, sends it and waits for the answer. The agent's status if it has
- * one, else OK with a well-formed answer. */
+/* Fills in the header of `request`, sends it and waits for the answer. The agent's status with a
+ * well-formed answer, or FAIL_MESSAGE, FAIL_ROLE_DIED with one that is empty. */
 MUST_CHECK enum status agent_session_ask(struct agent_session *session,
 					 struct message_agent_answer *answer,
 					 struct message_agent_request *request);

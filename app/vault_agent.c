@@ -257,7 +257,8 @@ static enum status work_on(struct vault_agent_state *state, int fd, struct pendi
 		pending->last = outcome->status;
 		return OK;
 	}
-	log_failure(LOG_PRIORITY_WARNING, pending, outcome, "");
+	/* Whoever asked says it to people, once, and to whom it matters. */
+	log_failure(LOG_PRIORITY_DEBUG, pending, outcome, "");
 	return answer(state, fd, pending);
 }
 

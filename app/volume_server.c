@@ -1,5 +1,8 @@
 #include "app/volume_server.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "platform/lockdown.h"
 
 static enum status expand_key(struct volume_server *server, struct message_worker_start *start)
@@ -14,8 +17,24 @@ static enum status expand_key(struct volume_server *server, struct message_worke
 	return status;
 }
 
+/* Where an NBD socket will stand; NULL without one. */
+static const char *folder_of(char folder[static MESSAGE_TEXT_SIZE], const char *socket_path)
+{
+	char *slash;
+
+	if (socket_path[0] == '\0')
+		return NULL;
+	snprintf(folder, MESSAGE_TEXT_SIZE, "%s", socket_path);
+	slash = strrchr(folder, '/');
+	if (slash == NULL)
+		return ".";
+	slash[slash == folder ? 1 : 0] = '\0';
+	return folder;
+}
+
 static enum status open_all(struct volume_server *server, struct message_worker_start *start)
 {
+	char folder[MESSAGE_TEXT_SIZE];
 	const enum data_path_kind kind = (enum data_path_kind)start->data_path;
 	const struct data_path_options options = {
 		.name = start->name,
@@ -43,7 +62,7 @@ static enum status open_all(struct volume_server *server, struct message_worker_
 			   .sector_size = start->sector_size},
 		.is_read_only = start->is_read_only != 0,
 	};
-	TRY(lockdown_disk_role());
+	TRY(lockdown_disk_role(folder_of(folder, start->socket_path)));
 	return data_path_open(&server->path, kind, &options, &server->volume);
 }
 

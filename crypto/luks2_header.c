@@ -54,6 +54,17 @@ static bool ends_with_nul(const char *text, size_t size)
 	return memchr(text, '\0', size) != NULL;
 }
 
+/* Names of disks are shown to people and passed between processes. */
+static bool is_printable_text(const char *text, size_t size)
+{
+	size_t length = strnlen(text, size);
+
+	for (size_t i = 0; i < length; i++)
+		if (text[i] < ' ' || text[i] > '~')
+			return false;
+	return length < size;
+}
+
 enum status luks2_header_decode(struct luks2_header *header,
 				const uint8_t bytes[static LUKS2_BINARY_SIZE], enum luks2_copy copy,
 				uint64_t offset)
@@ -73,7 +84,7 @@ enum status luks2_header_decode(struct luks2_header *header,
 		return FAIL_HEADER_FIELDS;
 	if (!ends_with_nul(binary.label, sizeof(binary.label)) ||
 	    !ends_with_nul(binary.subsystem, sizeof(binary.subsystem)) ||
-	    !ends_with_nul(binary.uuid, sizeof(binary.uuid)) ||
+	    !is_printable_text(binary.uuid, sizeof(binary.uuid)) ||
 	    !ends_with_nul(binary.checksum_kind, sizeof(binary.checksum_kind)))
 		return FAIL_HEADER_FIELDS;
 	header->header_size = size;

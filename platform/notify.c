@@ -8,43 +8,42 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static struct {
-	struct sockaddr_un address;
-	socklen_t address_size; /* 0: nobody asked */
-} target;
+static int socket_fd = -1; /* -1: nobody asked */
 
+/* Connected at once: a process that has moved to another network namespace since can still write.
+ */
 void notify_start(void)
 {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *name = getenv("NOTIFY_SOCKET");
 	size_t length = name == NULL ? 0 : strlen(name);
+	socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
 
-	if (length < 2 || length >= sizeof(target.address.sun_path))
+	if (length < 2 || length >= sizeof(address.sun_path))
 		return;
-	target.address.sun_family = AF_UNIX;
-	memcpy(target.address.sun_path, name, length);
+	memcpy(address.sun_path, name, length);
 	/* '@' stands for the NUL that begins a name in the abstract name space. */
 	if (name[0] == '@')
-		target.address.sun_path[0] = '\0';
-	target.address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+		address.sun_path[0] = '\0';
+	socket_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (socket_fd < 0 || connect(socket_fd, (const struct sockaddr *)&address, size) == 0)
+		return;
+	close(socket_fd);
+	socket_fd = -1;
 }
 
 void notify_send(const char *format, ...)
 {
 	char text[512];
 	va_list arguments;
-	int length, fd;
+	int length;
 
-	if (target.address_size == 0)
+	if (socket_fd < 0)
 		return;
 	va_start(arguments, format);
 	length = vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	if (length <= 0)
-		return;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	(void)sendto(fd, text, MINIMUM((size_t)length, sizeof(text) - 1), MSG_NOSIGNAL,
-		     (const struct sockaddr *)&target.address, target.address_size);
-	close(fd);
+	if (length > 0)
+		(void)send(socket_fd, text, MINIMUM((size_t)length, sizeof(text) - 1),
+			   MSG_NOSIGNAL | MSG_DONTWAIT);
 }

@@ -38,6 +38,9 @@
 	       "see the journal")                                                                 \
 	STATUS(FAIL_SELFTEST, 12, "selftest", "the self-test of the ciphers failed",              \
 	       "do not use this machine or this build for data")                                  \
+	STATUS(FAIL_SERVICE_BUSY, 13, "service-busy",                                             \
+	       "byok serve is stopping, or has too many unanswered commands",                     \
+	       "try again in a moment")                                                           \
 	STATUS(FAIL_FILE, 14, "file", "the file cannot be read or written",                       \
 	       "check its path and permissions")                                                  \
 	STATUS(FAIL_FILE_EXISTS, 15, "file-exists",                                               \
@@ -170,6 +173,9 @@
 	STATUS(FAIL_HEADER_AMBIGUOUS, 68, "header-ambiguous",                                     \
 	       "a copy of the LUKS2 header is damaged, and the disk shows another signature too", \
 	       "nothing was written; if the LUKS2 volume is the right one: cryptsetup repair")    \
+	STATUS(FAIL_KEY_FOREIGN, 67, "key-foreign",                                               \
+	       "the disk is under another key than the settings demand",                          \
+	       "do not trust this disk, or correct key in byok.conf")                             \
 	/* 70-83: the customer's key */                                                           \
 	STATUS(FAIL_KEY_URL, 70, "key-url", "the key URL is malformed",                           \
 	       "write https://NAME.vault.azure.net/keys/KEY/VERSION")                             \
