@@ -12,7 +12,7 @@ build_packages=(
 )
 test_packages=(
 	clang-14 cryptsetup-bin e2fsprogs faketime file fio iproute2 libclang-rt-14-dev libnbd-bin
-	libssl-dev nbdkit openssl python3 python3-cryptography qemu-utils strace util-linux valgrind
+	libssl-dev mandoc nbdkit openssl python3 python3-cryptography qemu-utils strace util-linux valgrind
 	xfsprogs
 )
 vm_packages=(
