@@ -329,13 +329,29 @@ TEST(the_header_of_an_image_is_locked_as_cryptsetup_does)
 	EXPECT_OK(volume_load(&volume, disk));
 }
 
+/* Those of a test that failed are detached at the end, too. */
+static char attached[8][64];
+static size_t attached_count;
+
+static void detach_all(void)
+{
+	for (; attached_count > 0; attached_count--)
+		(void)run("losetup -d %s", attached[attached_count - 1]);
+}
+
 static void attach(char device[static 64], const char *options)
 {
+	static bool is_registered;
+
+	if (!is_registered)
+		is_registered = atexit(detach_all) == 0;
+	EXPECT_TRUE(attached_count < ARRAY_COUNT(attached));
 	if (run("losetup --find --show %s %s", options, disk) != 0)
 		SKIP("there are no loop devices here");
 	output[strcspn(output, "\n")] = '\0';
 	EXPECT_TRUE(strlen(output) < 64);
 	memcpy(device, output, 64);
+	memcpy(attached[attached_count++], output, 64);
 }
 
 TEST(the_header_of_a_block_device_is_locked_as_cryptsetup_does)
@@ -365,7 +381,7 @@ TEST(the_header_of_a_block_device_is_locked_as_cryptsetup_does)
 		0);
 	/* cryptsetup has removed the lock file; byok makes it again. */
 	EXPECT_OK(volume_load(&volume, device));
-	EXPECT_EQUAL(run("losetup -d %s", device), 0);
+	detach_all();
 }
 
 TEST(a_block_device_with_its_read_only_switch_on_is_loaded_only)
@@ -379,7 +395,7 @@ TEST(a_block_device_with_its_read_only_switch_on_is_loaded_only)
 	EXPECT_TRUE(volume.is_read_only);
 	EXPECT_EQUAL(volume.copies[LUKS2_PRIMARY], VOLUME_COPY_BAD);
 	EXPECT_STATUS(volume_commit(&volume), FAIL_DISK_READ_ONLY);
-	EXPECT_EQUAL(run("losetup -d %s", device), 0);
+	detach_all();
 }
 
 TEST(a_file_that_is_used_as_a_loop_device_is_not_formatted)
@@ -393,7 +409,7 @@ TEST(a_file_that_is_used_as_a_loop_device_is_not_formatted)
 	new_disk_of_byok("in-use", 4096);
 	attach(device, "");
 	EXPECT_STATUS(volume_create(&volume, &options), FAIL_DISK_IN_USE);
-	EXPECT_EQUAL(run("losetup -d %s", device), 0);
+	detach_all();
 	expect_byok_opens("first");
 }
 
@@ -419,5 +435,5 @@ TEST(a_volume_on_a_block_device_is_found_and_others_are_not)
 	}
 	EXPECT_EQUAL(seen, 1);
 	EXPECT_EQUAL(volume_find_all(found, 0), count);
-	EXPECT_EQUAL(run("losetup -d %s %s", device, other), 0);
+	detach_all();
 }
