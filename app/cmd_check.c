@@ -11,7 +11,7 @@
 #include "platform/entropy.h"
 #include "platform/json.h"
 
-#define JSON_SIZE 65536
+#define JSON_SIZE (1024 * 1024)
 #define EXPIRY_WARNING_S (30 * 24 * 3600)
 #define DISKS_MAX 64
 
@@ -128,7 +128,7 @@ static void check_disks(struct checklist *list)
 		check_and_tell(list, arguments->operands[i]);
 	if (arguments->operand_count > 0)
 		return;
-	count = MINIMUM(volume_find_all(found, DISKS_MAX), DISKS_MAX);
+	count = MINIMUM(volume_find_all(found, DISKS_MAX, LOG_PRIORITY_WARNING), DISKS_MAX);
 	for (size_t i = 0; i < count; i++)
 		check_and_tell(list, found[i].disk_path);
 }

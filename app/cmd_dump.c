@@ -4,6 +4,17 @@
 #include "app/volume.h"
 #include "platform/json.h"
 
+/* Texts of a header may hold any bytes; a terminal would obey some of them. */
+static const char *shown(char target[static LUKS2_TOKEN_TYPE_SIZE], const char *text)
+{
+	size_t i = 0;
+
+	for (; text[i] != '\0' && i < LUKS2_TOKEN_TYPE_SIZE - 1; i++)
+		target[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+	target[i] = '\0';
+	return target;
+}
+
 static const char *copy_word(enum volume_copy_state state)
 {
 	static const char *const words[] = {
@@ -30,6 +41,8 @@ static const char *kdf_word(const struct luks2_keyslot *keyslot)
 
 static void print_keyslots(const struct luks2_metadata *metadata)
 {
+	char type[LUKS2_TOKEN_TYPE_SIZE];
+
 	for (unsigned i = 0; i < LUKS2_KEYSLOTS; i++) {
 		const struct luks2_keyslot *keyslot = &metadata->keyslots[i];
 
@@ -39,7 +52,7 @@ static void print_keyslots(const struct luks2_metadata *metadata)
 	}
 	for (unsigned i = 0; i < LUKS2_TOKENS; i++)
 		if (metadata->tokens[i].exists)
-			printf("token %-6u %s\n", i, metadata->tokens[i].type);
+			printf("token %-6u %s\n", i, shown(type, metadata->tokens[i].type));
 }
 
 static void print_token(const struct volume *volume)
@@ -75,8 +88,10 @@ static void print_layout(const struct volume *volume)
 
 static void print_text(const struct volume *volume)
 {
+	char label[LUKS2_TOKEN_TYPE_SIZE];
+
 	printf("name         %s\nuuid         %s\ndisk         %s, %llu bytes%s\n",
-	       volume->header.label, volume->header.uuid, volume->disk_path,
+	       shown(label, volume->header.label), volume->header.uuid, volume->disk_path,
 	       (unsigned long long)volume->disk_size_bytes,
 	       volume->is_read_only ? ", read-only" : "");
 	printf("header       sequence id %llu, 2 x %llu bytes, copies: %s, %s\n",
@@ -92,15 +107,16 @@ static void print_text(const struct volume *volume)
 static void print_json(const struct volume *volume)
 {
 	static char text[LUKS2_TEXT_SIZE + 4096];
+	char label[LUKS2_TOKEN_TYPE_SIZE], subsystem[LUKS2_TOKEN_TYPE_SIZE];
 	struct json_writer writer;
 
 	json_writer_init(&writer, text, sizeof(text));
 	json_begin_object(&writer, NULL);
 	json_write_string(&writer, "disk", volume->disk_path);
 	json_write_u64(&writer, "disk_size_bytes", volume->disk_size_bytes);
-	json_write_string(&writer, "name", volume->header.label);
+	json_write_string(&writer, "name", shown(label, volume->header.label));
 	json_write_string(&writer, "uuid", volume->header.uuid);
-	json_write_string(&writer, "subsystem", volume->header.subsystem);
+	json_write_string(&writer, "subsystem", shown(subsystem, volume->header.subsystem));
 	json_write_u64(&writer, "sequence_id", volume->header.sequence_id);
 	json_write_u64(&writer, "header_size_bytes", volume->header.header_size);
 	json_begin_array(&writer, "copies");
@@ -118,7 +134,7 @@ enum status cmd_dump(struct arguments *arguments)
 	static struct volume volume;
 
 	arguments_set_object(arguments, "%s", arguments->operands[0]);
-	TRY(volume_load(&volume, arguments->operands[0]));
+	TRY(volume_load_unrepaired(&volume, arguments->operands[0]));
 	if (arguments->values[OPTION_JSON] != NULL)
 		print_json(&volume);
 	else

@@ -24,6 +24,7 @@ struct plan {
 	const char *disk_path;
 	const char *name;
 	uint32_t sector_size;
+	char content[256];         /* what is on the disk now */
 	struct secret slot_secret; /* under a customer's key: 32 random bytes... */
 	struct secret slot_text;   /* ...and the passphrase, their base64 text */
 	struct secret_memory key_file;
@@ -73,23 +74,27 @@ static enum status read_words(struct plan *plan)
 	return key_preflight_url(&url, arguments->config.key);
 }
 
+static void say_what_force_destroys(const struct plan *plan)
+{
+	if (plan->content[0] != '\0')
+		fprintf(stderr, "byok: %s: --force destroys: %s\n", plan->disk_path, plan->content);
+}
+
 static enum status look_at_disk(struct plan *plan)
 {
 	struct disk_probe probe;
-	char content[256];
+	char *content = plan->content;
 	bool force = plan->arguments->values[OPTION_FORCE] != NULL;
 
 	arguments_set_object(plan->arguments, "%s", plan->disk_path);
 	TRY(disk_probe(&probe, plan->disk_path));
-	disk_probe_describe(&probe, content, sizeof(content));
+	disk_probe_describe(&probe, content, sizeof(plan->content));
 	if (content[0] != '\0')
 		arguments_set_detail(plan->arguments, "%s", content);
 	else if (probe.user[0] != '\0')
 		arguments_set_detail(plan->arguments, "%s", probe.user);
 	TRY(disk_probe_may_overwrite(&probe, force));
 	arguments_set_detail(plan->arguments, "%s", "");
-	if (content[0] != '\0')
-		fprintf(stderr, "byok: %s: --force destroys: %s\n", plan->disk_path, content);
 	if (probe.size_bytes < VOLUME_DISK_SIZE_MIN)
 		return FAIL_DISK_TOO_SMALL;
 	if (plan->sector_size != 0 && plan->sector_size < probe.block_size)
@@ -199,6 +204,18 @@ static enum status make_volume(const struct plan *plan)
 			     plan->keyslots[0].passphrase_size);
 }
 
+/* Of a volume that did not come to be. If there is anything like one on the disk, the key is kept.
+ */
+static void drop_useless_recovery_key(const struct plan *plan)
+{
+	static struct volume volume;
+	const char *path = plan->arguments->values[OPTION_RECOVERY_KEY_FILE];
+
+	if (path != NULL && strcmp(path, "-") != 0 &&
+	    volume_load_unrepaired(&volume, plan->disk_path) == FAIL_NOT_LUKS)
+		(void)unlink(path);
+}
+
 static enum status carry_out(struct plan *plan)
 {
 	const char *recovery_path = plan->arguments->values[OPTION_RECOVERY_KEY_FILE];
@@ -206,12 +223,15 @@ static enum status carry_out(struct plan *plan)
 
 	TRY(read_words(plan));
 	TRY(look_at_disk(plan));
+	say_what_force_destroys(plan);
 	TRY(plan->arguments->values[OPTION_KEY_FILE] != NULL ? take_key_file(plan)
 							     : take_vault_key(plan));
+	/* The questions above can take a minute, in which somebody else may have used the disk. */
+	TRY(look_at_disk(plan));
 	TRY(make_recovery_key(plan));
 	status = make_volume(plan);
-	if (status != OK && recovery_path != NULL && strcmp(recovery_path, "-") != 0)
-		(void)unlink(recovery_path);
+	if (status != OK)
+		drop_useless_recovery_key(plan);
 	TRY(status);
 	printf("%s: formatted as %s%s%s%s\n", plan->disk_path, plan->name,
 	       plan->token.current.kid[0] != '\0' ? " under " : " under the key file",

@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -5,6 +6,7 @@
 #include "app/control.h"
 #include "app/foreground.h"
 #include "app/prompt.h"
+#include "app/volume.h"
 #include "crypto/recovery_key.h"
 #include "platform/file.h"
 
@@ -36,17 +38,29 @@ static enum status read_recovery_key(struct secret *canonical, struct arguments 
 }
 
 /* The running service takes the volume over, so that it is served, shown and locked like any other.
- */
+ * The keyslot is opened here: it may cost seconds, which the service has for nobody. */
 static enum status hand_to_service(int fd, const struct secret *key, const char *disk_path)
 {
+	static struct volume volume;
+	SECRET_SCOPE struct secret volume_key = {0};
 	struct message_control_request request = {.operation = CONTROL_RECOVER};
 	struct message_control_done done;
+	char *real_path;
 	enum status status;
 
-	if (!message_text_set(request.target, sizeof(request.target), disk_path))
+	TRY(volume_load(&volume, disk_path));
+	TRY(volume_unlock(&volume_key, &volume, VOLUME_ANY_KEYSLOT, key->bytes, key->size));
+	CHECK(volume_key.size == sizeof(request.volume_key));
+	real_path = realpath(disk_path, NULL);
+	if (real_path == NULL)
 		return FAIL_DISK_ABSENT;
-	memcpy(request.passphrase, key->bytes, key->size);
-	request.passphrase_size = (uint32_t)key->size;
+	if (!message_text_set(request.target, sizeof(request.target), real_path) ||
+	    !message_text_set(request.uuid, sizeof(request.uuid), volume.header.uuid)) {
+		free(real_path);
+		return FAIL_DISK_ABSENT;
+	}
+	free(real_path);
+	memcpy(request.volume_key, volume_key.bytes, sizeof(request.volume_key));
 	status = control_ask(fd, &request, &done, NULL, NULL);
 	secret_wipe_bytes(&request, sizeof(request));
 	return status;

@@ -20,8 +20,10 @@ struct config {
 	char vault_connect_to[CONFIG_TEXT_SIZE]; /* HOST:PORT; empty: the vault's own name */
 	char run_directory[CONFIG_TEXT_SIZE];
 	char agent_user[CONFIG_TEXT_SIZE];
-	uint32_t data_path;   /* enum config_data_path */
-	uint32_t queue_count; /* of each volume; 0: one per CPU, up to the build's limit */
+	uint32_t require_key;      /* serve no disk that is under another key than `key` */
+	uint32_t expected_volumes; /* not ready before as many are served */
+	uint32_t data_path;        /* enum config_data_path */
+	uint32_t queue_count;      /* of each volume; 0: one per CPU, up to the build's limit */
 	uint32_t attempt_timeout_s;
 	uint32_t operation_deadline_s;
 	uint32_t retry_cap_s;  /* longest wait between two tries to get a key */

@@ -100,7 +100,7 @@ enum status control_receive(int client_fd, struct message_control_request *reque
 	if (request->header.type != MESSAGE_CONTROL_REQUEST ||
 	    request->operation >= CONTROL_OPERATIONS ||
 	    !message_text_is_valid(request->target, sizeof(request->target)) ||
-	    request->passphrase_size > sizeof(request->passphrase))
+	    !message_text_is_valid(request->uuid, sizeof(request->uuid)))
 		return FAIL_MESSAGE;
 	return OK;
 }

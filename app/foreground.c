@@ -37,15 +37,17 @@ static enum status unlock(struct message_worker_start *start, const struct argum
 	static struct volume volume;
 	SECRET_SCOPE struct secret volume_key = {0};
 	struct luks2_layout layout;
+	const bool is_read_only = arguments->values[OPTION_READ_ONLY] != NULL;
 
-	TRY(volume_load(&volume, start->disk_path));
+	TRY(is_read_only ? volume_load_unrepaired(&volume, start->disk_path)
+			 : volume_load(&volume, start->disk_path));
 	TRY(volume_check_policy(&layout, &volume));
 	TRY(volume_unlock(&volume_key, &volume, VOLUME_ANY_KEYSLOT, passphrase, passphrase_size));
 	start->sector_size = layout.sector_size;
 	start->data_offset_bytes = layout.data_offset_bytes;
 	start->data_size_bytes = layout.data_size_bytes;
 	start->first_unit = layout.first_unit;
-	start->is_read_only = volume.is_read_only || arguments->values[OPTION_READ_ONLY] != NULL;
+	start->is_read_only = volume.is_read_only || is_read_only;
 	/* The label is only what clients are shown; a disk that cryptsetup made may have none. */
 	if (volume_name_check(volume.header.label) == OK)
 		snprintf(start->name, sizeof(start->name), "%s", volume.header.label);

@@ -1,6 +1,7 @@
 #include "app/managed_volume.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 
 #include "app/agent_session.h"
 #include "app/data_path.h"
+#include "app/key_url.h"
 #include "crypto/base64.h"
 #include "platform/entropy.h"
 #include "platform/file.h"
@@ -17,14 +19,29 @@
 #define BACKOFF_BASE_MS 1000
 #define SAME_CAUSE_LOGGED_AGAIN_MS (5 * 60 * 1000)
 
+/* A volume that has been served for this long counts as well: its next failure is tried anew at
+ * once. */
+#define SERVED_WELL_MS (60 * 1000)
+
+/* A server may ask for patience, not for giving up. */
+#define RETRY_WAIT_MAX_LEAST_MS (60 * 1000)
+
+/* What a header may cost the process that all volumes depend on. byok's own vault slots have 1000
+ * iterations, since their secret has full entropy; a digest made by cryptsetup takes about 125 ms.
+ */
+#define VAULT_SLOT_ITERATIONS_MAX 100000
+#define DIGEST_ITERATIONS_MAX 2000000
+
 void managed_volume_init(struct managed_volume *managed, const char *disk_path,
 			 const struct config *config)
 {
+	const uint64_t cap_ms = (uint64_t)config->retry_cap_s * 1000;
+
 	*managed = (struct managed_volume){
 		.state = VOLUME_FOUND,
 		.since_ms = clock_now_ms(),
-		.backoff = {.base_ms = BACKOFF_BASE_MS,
-			    .cap_ms = (uint64_t)config->retry_cap_s * 1000},
+		.backoff = {.base_ms = BACKOFF_BASE_MS, .cap_ms = cap_ms},
+		.retry_wait_max_ms = MAXIMUM(cap_ms, RETRY_WAIT_MAX_LEAST_MS),
 		.worker = {.socket_fd = -1},
 	};
 	snprintf(managed->disk_path, sizeof(managed->disk_path), "%s", disk_path);
@@ -46,10 +63,36 @@ static const char *name_for_log(const struct managed_volume *managed)
 
 enum status managed_volume_load(struct managed_volume *managed)
 {
+	managed->is_loaded = false;
 	TRY(volume_load(&managed->volume, managed->disk_path));
 	TRY(volume_check_policy(&managed->layout, &managed->volume));
 	TRY(volume_name_check(managed->volume.header.label));
-	memcpy(managed->name, managed->volume.header.label, sizeof(managed->name) - 1);
+	managed->is_loaded = true;
+	/* The check has found a NUL within the name's size. */
+	strcpy(managed->name, managed->volume.header.label);
+	return OK;
+}
+
+/* Whoever can write to a disk can put a header of his own on it, under a key of his own. */
+static enum status check_key_is_ours(const struct vault_token *token, const struct config *config)
+{
+	struct key_url ours, theirs;
+
+	if (config->require_key == 0)
+		return OK;
+	TRY(key_url_parse(&ours, config->key));
+	TRY(key_url_parse(&theirs, token->current.kid));
+	return key_url_same_key(&ours, &theirs) ? OK : FAIL_KEY_FOREIGN;
+}
+
+static enum status check_cost(const struct managed_volume *managed)
+{
+	const struct luks2_metadata *metadata = &managed->volume.metadata;
+	const struct luks2_kdf *kdf = &metadata->keyslots[managed->token.keyslot].kdf;
+
+	if (kdf->kind != LUKS2_KDF_PBKDF2 || kdf->iterations > VAULT_SLOT_ITERATIONS_MAX ||
+	    metadata->digests[managed->layout.digest].iterations > DIGEST_ITERATIONS_MAX)
+		return FAIL_KDF_COST;
 	return OK;
 }
 
@@ -60,6 +103,8 @@ enum status managed_volume_request(struct managed_volume *managed,
 	const struct vault_wrapping *wrapping = &managed->token.current;
 
 	TRY(volume_vault_token(&managed->token, &managed->volume));
+	TRY(check_key_is_ours(&managed->token, config));
+	TRY(check_cost(managed));
 	TRY(agent_request_init(request, AGENT_UNWRAP, wrapping->kid,
 			       config->identity[0] != '\0' ? config->identity
 							   : managed->token.identity));
@@ -68,9 +113,10 @@ enum status managed_volume_request(struct managed_volume *managed,
 	return OK;
 }
 
-void managed_volume_asked(struct managed_volume *managed, uint32_t request_id)
+void managed_volume_asked(struct managed_volume *managed, uint32_t request_id, uint64_t due_ms)
 {
 	managed->request_id = request_id;
+	managed->due_ms = due_ms;
 	handle_event(managed, VOLUME_KEY_ASKED);
 }
 
@@ -80,8 +126,21 @@ bool managed_volume_same_secret(const struct managed_volume *a, const struct man
 	       strcmp(a->token.current.wrapped, b->token.current.wrapped) == 0;
 }
 
-/* The volume key leaves this process with the message; both copies here are wiped. */
-static enum status start_worker(struct managed_volume *managed, const struct secret *volume_key,
+static enum status send_start(struct managed_volume *managed, struct message_worker_start *start)
+{
+	enum status status;
+
+	TRY(process_start(&managed->worker, "worker", managed->name));
+	status = process_never_wait(&managed->worker);
+	if (status == OK)
+		status = message_send(managed->worker.socket_fd, MESSAGE_WORKER_START, 0, start);
+	if (status != OK)
+		process_end(&managed->worker, 0);
+	return status;
+}
+
+/* The volume key leaves this process with the message; the copy here is wiped. */
+static enum status start_worker(struct managed_volume *managed, const uint8_t volume_key[static 64],
 				const struct config *config)
 {
 	struct message_worker_start start = {
@@ -95,20 +154,16 @@ static enum status start_worker(struct managed_volume *managed, const struct sec
 	};
 	enum status status;
 
-	CHECK(volume_key->size == sizeof(start.volume_key));
 	snprintf(start.disk_path, sizeof(start.disk_path), "%s", managed->disk_path);
 	snprintf(start.name, sizeof(start.name), "%s", managed->name);
-	if ((size_t)snprintf(start.socket_path, sizeof(start.socket_path), "%s/%s.nbd",
+	if (start.data_path == DATA_PATH_NBD_SOCKET &&
+	    (size_t)snprintf(start.socket_path, sizeof(start.socket_path), "%s/%s.nbd",
 			     config->run_directory, managed->name) >= sizeof(start.socket_path))
 		return FAIL_NBD_SOCKET;
-	TRY(process_start(&managed->worker, "worker", managed->name));
-	memcpy(start.volume_key, volume_key->bytes, sizeof(start.volume_key));
-	status = message_send(managed->worker.socket_fd, MESSAGE_WORKER_START, 0, &start);
+	memcpy(start.volume_key, volume_key, sizeof(start.volume_key));
+	status = send_start(managed, &start);
 	secret_wipe_bytes(&start, sizeof(start));
-	if (status != OK) {
-		process_end(&managed->worker, 0);
-		return status;
-	}
+	TRY(status);
 	handle_event(managed, VOLUME_UNLOCKED);
 	managed->cause = OK;
 	managed->detail[0] = '\0';
@@ -129,44 +184,67 @@ enum status managed_volume_unlock(struct managed_volume *managed, const uint8_t 
 	if (status == FAIL_WRONG_KEY)
 		return FAIL_WRAPPED_MISMATCH;
 	TRY(status);
-	return start_worker(managed, &volume_key, config);
+	CHECK(volume_key.size == 64);
+	return start_worker(managed, volume_key.bytes, config);
 }
 
-enum status managed_volume_recover(struct managed_volume *managed, const void *passphrase,
-				   size_t passphrase_size, const struct config *config)
+enum status managed_volume_recover(struct managed_volume *managed, const char *uuid,
+				   const uint8_t volume_key[static 64], const struct config *config)
 {
-	SECRET_SCOPE struct secret volume_key = {0};
+	if (strcmp(managed->volume.header.uuid, uuid) != 0)
+		return FAIL_HEADER_CHANGED;
+	return start_worker(managed, volume_key, config);
+}
 
-	TRY(managed_volume_load(managed));
-	TRY(volume_unlock(&volume_key, &managed->volume, VOLUME_ANY_KEYSLOT, passphrase,
-			  passphrase_size));
-	return start_worker(managed, &volume_key, config);
+/* A volume that has failed in the same way for hours needs a line now and then, not one each time.
+ */
+static void log_failure(struct managed_volume *managed, uint64_t now_ms, uint64_t wait_ms)
+{
+	const char *detail = managed->detail;
+
+	if (managed->cause == managed->logged_cause &&
+	    now_ms - managed->logged_ms < SAME_CAUSE_LOGGED_AGAIN_MS)
+		return;
+	managed->logged_cause = managed->cause;
+	managed->logged_ms = now_ms;
+	log_warning("%s on %s is locked: %s%s%s%s; %s; tried again until it works (next in %.1f s)",
+		    name_for_log(managed), managed->disk_path, status_sentence(managed->cause),
+		    detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "",
+		    status_advice(managed->cause), (double)wait_ms / 1000);
 }
 
 void managed_volume_fail(struct managed_volume *managed, enum status cause, const char *detail,
 			 uint64_t retry_after_ms)
 {
 	uint64_t now_ms = clock_now_ms();
-	uint64_t wait_ms = backoff_next_ms(&managed->backoff, entropy_u32(), retry_after_ms);
-	bool is_new = cause != managed->cause;
+	uint64_t wait_ms = backoff_next_ms(&managed->backoff, entropy_u32(),
+					   MINIMUM(retry_after_ms, managed->retry_wait_max_ms));
 
 	handle_event(managed, VOLUME_FAILED);
 	managed->cause = cause;
 	snprintf(managed->detail, sizeof(managed->detail), "%s", detail);
-	managed->next_try_ms = now_ms + wait_ms;
-	if (!is_new && now_ms - managed->logged_ms < SAME_CAUSE_LOGGED_AGAIN_MS)
-		return;
-	managed->logged_ms = now_ms;
-	log_warning(
-		"%s on %s is locked: %s%s%s%s; %s; trying again until it works (next in %.1f s)",
-		name_for_log(managed), managed->disk_path, status_sentence(cause),
-		detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "",
-		status_advice(cause), (double)wait_ms / 1000);
+	managed->due_ms = now_ms + wait_ms;
+	log_failure(managed, now_ms, wait_ms);
 }
 
 static void link_path(const struct managed_volume *managed, char path[static 128])
 {
 	snprintf(path, 128, MANAGED_VOLUME_DEVICES "/%s", managed->name);
+}
+
+/* Has udev look at the device again, now that it has its name, so that systemd sees it. */
+static void tell_udev(const char *device)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/class/block/%s/uevent", device);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (file_write_all(fd, "change", 6) != OK)
+		log_warning("cannot tell udev of %s", device);
+	close(fd);
 }
 
 /* An old link of the same name is of a device that is gone: names are unique among the served. */
@@ -185,24 +263,27 @@ static void publish(const struct managed_volume *managed)
 	(void)unlink(path);
 	if (symlink(target, path) != 0)
 		log_errno(LOG_PRIORITY_ERROR, errno, "cannot make %s", path);
+	tell_udev(managed->device_path + 5);
 }
 
 static void unpublish(struct managed_volume *managed)
 {
 	char path[128];
 
-	if (managed->device_path[0] == '\0')
-		return;
-	link_path(managed, path);
-	(void)unlink(path);
+	if (strncmp(managed->device_path, "/dev/", 5) == 0) {
+		link_path(managed, path);
+		(void)unlink(path);
+	}
 	managed->device_path[0] = '\0';
 }
 
-static void worker_serves(struct managed_volume *managed, const struct message_worker_state *state)
+/* It may be told to stop before it has said that it serves, and then refuse: so the device is taken
+ * note of in either state. */
+static void worker_serves(struct managed_volume *managed, const char *device_path)
 {
-	snprintf(managed->device_path, sizeof(managed->device_path), "%s", state->device_path);
+	snprintf(managed->device_path, sizeof(managed->device_path), "%s", device_path);
 	handle_event(managed, VOLUME_WORKER_SERVES);
-	backoff_reset(&managed->backoff);
+	managed->logged_cause = OK;
 	publish(managed);
 	log_info("%s on %s is unlocked: " MANAGED_VOLUME_DEVICES "/%s is %s", managed->name,
 		 managed->disk_path, managed->name, managed->device_path);
@@ -211,23 +292,17 @@ static void worker_serves(struct managed_volume *managed, const struct message_w
 static void hear_state(struct managed_volume *managed, const struct message_worker_state *message)
 {
 	enum status status = (enum status)message->status;
+	bool is_expected = managed->state == VOLUME_STARTING || managed->state == VOLUME_STOPPING;
 
-	switch ((enum worker_state)message->state) {
-	case WORKER_SERVING:
-		if (managed->state == VOLUME_STARTING) {
-			worker_serves(managed, message);
-		} else if (managed->state == VOLUME_STOPPING && status != OK) {
-			handle_event(managed, VOLUME_LOCK_REFUSED);
-			managed->cause = status;
-		}
+	if (message->state == WORKER_FAILED)
+		managed->cause = status; /* its end follows, and tells what becomes of it */
+	if (message->state != WORKER_SERVING || !is_expected)
 		return;
-	case WORKER_FAILED:
+	if (status == OK && managed->device_path[0] == '\0') {
+		worker_serves(managed, message->device_path);
+	} else if (status != OK && managed->state == VOLUME_STOPPING) {
+		handle_event(managed, VOLUME_LOCK_REFUSED);
 		managed->cause = status;
-		return; /* its end follows, and tells what becomes of the volume */
-	case WORKER_STARTING:
-	case WORKER_STOPPED:
-	case WORKER_STATES:
-	default: return;
 	}
 }
 
@@ -269,22 +344,22 @@ void managed_volume_lock(struct managed_volume *managed, bool force)
 	managed->request_id = 0;
 	if (managed->state != VOLUME_STOPPING || managed->worker.socket_fd < 0)
 		return;
+	/* A worker that hears nobody is left alone: it may be serving a mounted file system. */
 	if (message_send(managed->worker.socket_fd, MESSAGE_WORKER_STOP, 0, &stop) != OK)
-		end_worker_socket(managed);
+		log_error("the worker of %s cannot be told to stop", name_for_log(managed));
 }
 
 bool managed_volume_reap(struct managed_volume *managed, pid_t pid, int wait_status)
 {
 	bool was_wanted = managed->state == VOLUME_STOPPING;
-	enum status cause = managed->cause != OK ? managed->cause : FAIL_ROLE_DIED;
+	bool was_well = managed->state == VOLUME_SERVING &&
+			clock_now_ms() - managed->since_ms >= SERVED_WELL_MS;
 
 	if (managed->worker.pid != pid)
 		return false;
 	/* What it said last may still be in the socket. */
 	while (managed->worker.socket_fd >= 0)
 		managed_volume_hear_worker(managed);
-	if (managed->cause != OK)
-		cause = managed->cause;
 	managed->worker = (struct process){.socket_fd = -1};
 	unpublish(managed);
 	handle_event(managed, VOLUME_WORKER_ENDED);
@@ -296,7 +371,8 @@ bool managed_volume_reap(struct managed_volume *managed, pid_t pid, int wait_sta
 	if (WIFSIGNALED(wait_status))
 		log_error("the worker of %s was killed by signal %d", managed->name,
 			  WTERMSIG(wait_status));
-	managed->cause = OK; /* so that the failure counts as new, and is said */
-	managed_volume_fail(managed, cause, "", 0);
+	if (was_well)
+		backoff_reset(&managed->backoff);
+	managed_volume_fail(managed, managed->cause != OK ? managed->cause : FAIL_ROLE_DIED, "", 0);
 	return true;
 }

@@ -1,5 +1,5 @@
 /* One volume as the supervisor sees it: its state, why, what happens next, and its worker. Knows
- * nothing of the event loop around it. */
+ * nothing of the event loop around it, and waits for nobody. */
 #ifndef APP_MANAGED_VOLUME_H
 #define APP_MANAGED_VOLUME_H
 
@@ -14,9 +14,10 @@
 #define MANAGED_VOLUME_DEVICES "/dev/byok"
 
 struct managed_volume {
-	struct volume volume; /* as last loaded */
+	struct volume volume; /* as last loaded, if it was loaded */
 	struct luks2_layout layout;
 	struct vault_token token;
+	bool is_loaded; /* the three above say something */
 	char disk_path[VOLUME_PATH_SIZE];
 	char name[VOLUME_NAME_SIZE]; /* empty before the first good load */
 
@@ -24,9 +25,11 @@ struct managed_volume {
 	enum status cause; /* of the state; OK if all is well */
 	char detail[MESSAGE_TEXT_SIZE];
 	uint64_t since_ms;
-	uint64_t next_try_ms; /* WAITING: when */
+	uint64_t due_ms; /* WAITING: the next try; ASKING: when an answer is overdue */
 	struct backoff backoff;
-	uint64_t logged_ms; /* when the present cause was last said */
+	uint64_t retry_wait_max_ms; /* whatever anybody asks for */
+	enum status logged_cause;   /* what was last said of it, and when */
+	uint64_t logged_ms;
 
 	uint32_t request_id; /* ASKING: of the request whose answer it waits for */
 	struct process worker;
@@ -36,15 +39,17 @@ struct managed_volume {
 void managed_volume_init(struct managed_volume *managed, const char *disk_path,
 			 const struct config *config);
 
-/* (Re)reads header and token, and checks them against policy. */
+/* (Re)reads header and token, and checks them against policy and settings. FAIL_KEY_FOREIGN,
+ * FAIL_NAME, and the failures of volume_load, volume_check_policy. */
 MUST_CHECK enum status managed_volume_load(struct managed_volume *managed);
 
-/* The request by which the vault agent unwraps its secret; then managed_volume_asked with its id.
- */
+/* The request by which the vault agent unwraps its secret; then managed_volume_asked with its id
+ * and the time by which there must be an answer. FAIL_NO_VAULT_TOKEN, FAIL_TOKEN, FAIL_KEY_FOREIGN,
+ * FAIL_KDF_COST. */
 MUST_CHECK enum status managed_volume_request(struct managed_volume *managed,
 					      struct message_agent_request *request,
 					      const struct config *config);
-void managed_volume_asked(struct managed_volume *managed, uint32_t request_id);
+void managed_volume_asked(struct managed_volume *managed, uint32_t request_id, uint64_t due_ms);
 
 /* Whether both wait for the very same secret, so that one unwrap serves both. */
 MUST_CHECK bool managed_volume_same_secret(const struct managed_volume *a,
@@ -55,9 +60,10 @@ MUST_CHECK enum status managed_volume_unlock(struct managed_volume *managed,
 					     const uint8_t secret[static 32],
 					     const struct config *config);
 
-/* The same with the recovery key, or any other passphrase of the disk. */
-MUST_CHECK enum status managed_volume_recover(struct managed_volume *managed,
-					      const void *passphrase, size_t passphrase_size,
+/* Starts a worker with a volume key that somebody proved on the disk of that uuid; load first.
+ * FAIL_HEADER_CHANGED if it is another disk by now. */
+MUST_CHECK enum status managed_volume_recover(struct managed_volume *managed, const char *uuid,
+					      const uint8_t volume_key[static 64],
 					      const struct config *config);
 
 /* Notes that something failed, says so (once per cause and every few minutes) and plans the next

@@ -124,8 +124,8 @@ struct message_control_request {
 	uint32_t operation;             /* enum control_operation */
 	char target[MESSAGE_TEXT_SIZE]; /* a name or disk; empty: all */
 	uint32_t force;
-	uint8_t passphrase[SECRET_SIZE_MAX]; /* RECOVER only */
-	uint32_t passphrase_size;
+	char uuid[40];          /* RECOVER: of the disk that the key was proved on */
+	uint8_t volume_key[64]; /* RECOVER */
 };
 
 struct message_control_volume {

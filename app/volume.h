@@ -23,6 +23,7 @@
 #include "app/vault_token.h"
 #include "crypto/luks2_keyslot.h"
 #include "crypto/luks2_policy.h"
+#include "platform/log.h"
 
 #define VOLUME_PATH_SIZE 256
 #define VOLUME_NAME_SIZE 33 /* the LUKS2 label, as volume_name_check lets it be; with the NUL */
@@ -137,8 +138,8 @@ struct volume_found {
 /* Block devices (whole disks, partitions, LVM, md) that carry a byok token, in the order of their
  * names, without repairing anything. Devices that are held by another one, that byok or NBD serves
  * or that lie on such a one (their reads may wait for byok), and those of no size are not touched;
- * what cannot be read is passed over. Returns how many there are, which may be more than found_max.
- */
-size_t volume_find_all(struct volume_found *found, size_t found_max);
+ * what cannot be read is passed over, with a line of that priority. Returns how many there are,
+ * which may be more than found_max. */
+size_t volume_find_all(struct volume_found *found, size_t found_max, enum log_priority priority);
 
 #endif

@@ -136,7 +136,8 @@ static bool make_path(char path[static VOLUME_PATH_SIZE], const char *name)
 	return true;
 }
 
-static bool look_at(struct volume_found *found, struct volume *volume, const char *name)
+static bool look_at(struct volume_found *found, struct volume *volume, const char *name,
+		    enum log_priority priority)
 {
 	enum status status;
 
@@ -145,8 +146,8 @@ static bool look_at(struct volume_found *found, struct volume *volume, const cha
 		return false;
 	status = volume_load_unrepaired(volume, found->disk_path);
 	if (status != OK && status != FAIL_LUKS_VERSION)
-		log_warning("%s: looks like LUKS2, but is passed over: %s", found->disk_path,
-			    status_sentence(status));
+		log_line(priority, "%s: looks like LUKS2, but is passed over: %s", found->disk_path,
+			 status_sentence(status));
 	if (status != OK || !has_vault_token(volume))
 		return false;
 	memcpy(found->name, volume->header.label, sizeof(found->name));
@@ -154,7 +155,7 @@ static bool look_at(struct volume_found *found, struct volume *volume, const cha
 	return true;
 }
 
-size_t volume_find_all(struct volume_found *found, size_t found_max)
+size_t volume_find_all(struct volume_found *found, size_t found_max, enum log_priority priority)
 {
 	struct volume *volume = malloc(sizeof(*volume));
 	struct dirent **entries = NULL;
@@ -169,7 +170,8 @@ size_t volume_find_all(struct volume_found *found, size_t found_max)
 	for (int i = 0; i < entry_count; i++) {
 		struct volume_found one = {0};
 
-		if (entries[i]->d_name[0] != '.' && look_at(&one, volume, entries[i]->d_name)) {
+		if (entries[i]->d_name[0] != '.' &&
+		    look_at(&one, volume, entries[i]->d_name, priority)) {
 			if (count < found_max)
 				found[count] = one;
 			count++;

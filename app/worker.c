@@ -84,16 +84,16 @@ static enum status serve(int socket_fd, int signal_fd, const struct volume_serve
 enum status worker_run(const char *volume_name)
 {
 	const int socket_fd = PROCESS_SOCKET_FD;
-	static struct volume_server server;
+	static struct volume_server server = {.disk = {.fd = -1}};
 	static struct message_worker_start start;
 	enum status status, closed;
 	int signal_fd;
 
 	(void)volume_name;
 	TRY(message_receive(socket_fd, &start.header, sizeof(start)));
-	if (!start_is_valid(&start))
-		return FAIL_MESSAGE;
-	status = process_catch_signals(&signal_fd, false);
+	status = start_is_valid(&start) ? process_catch_signals(&signal_fd, false) : FAIL_MESSAGE;
+	if (status != OK)
+		secret_wipe_bytes(&start, sizeof(start));
 	if (status == OK)
 		status = volume_server_open(&server, &start);
 	if (status == OK)

@@ -77,6 +77,16 @@ enum status process_catch_signals(int *signal_fd, bool children_too)
 	return FAIL_SYSTEM;
 }
 
+enum status process_never_wait(const struct process *process)
+{
+	int flags = fcntl(process->socket_fd, F_GETFL);
+
+	if (flags >= 0 && fcntl(process->socket_fd, F_SETFL, flags | O_NONBLOCK) == 0)
+		return OK;
+	log_errno(LOG_PRIORITY_ERROR, errno, "cannot set a socket to not wait");
+	return FAIL_SYSTEM;
+}
+
 void process_end(struct process *process, uint64_t patience_ms)
 {
 	uint64_t deadline_ms = clock_now_ms() + patience_ms;

@@ -173,7 +173,7 @@
 	STATUS(FAIL_HEADER_AMBIGUOUS, 68, "header-ambiguous",                                     \
 	       "a copy of the LUKS2 header is damaged, and the disk shows another signature too", \
 	       "nothing was written; if the LUKS2 volume is the right one: cryptsetup repair")    \
-	STATUS(FAIL_KEY_FOREIGN, 67, "key-foreign",                                               \
+	STATUS(FAIL_KEY_FOREIGN, 69, "key-foreign",                                               \
 	       "the disk is under another key than the settings demand",                          \
 	       "do not trust this disk, or correct key in byok.conf")                             \
 	/* 70-83: the customer's key */                                                           \

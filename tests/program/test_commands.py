@@ -4,7 +4,7 @@ import os
 import stat
 import subprocess
 
-from harness import TOP, Skip, expect, expect_equal, metadata_of, stop, test
+from harness import TOP, Skip, expect, expect_equal, metadata_of, stop, test, wait_until
 
 COMMANDS = ["format", "serve", "status", "check", "dump", "recover", "lock", "selftest", "version"]
 
@@ -165,3 +165,38 @@ def two_disks_of_one_name_are_not_both_served(t):
 	process = t.start("serve", *disks, "--config", settings,
 		ready=lambda: causes() == ["name-taken", "ok"])
 	expect_equal(stop(process), 0, "exit status")
+
+
+@test
+def a_disk_that_somebody_used_while_the_key_was_waited_for_is_left_alone(t):
+	disk = t.disk()
+	waiting = subprocess.Popen([t.program, "format", disk, "--name", "two", "--key-file", "-"],
+		stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+	wait_until(lambda: open(f"/proc/{waiting.pid}/wchan").read() != "0" and
+		"pipe" in open(f"/proc/{waiting.pid}/wchan").read(), "read of standard input")
+	key = t.file("key", b"one")
+	t.byok("format", disk, "--name", "one", "--key-file", key)
+	_, said = waiting.communicate(b"two")
+	expect_equal(waiting.returncode, 28, f"exit status ({said})")
+	t.must("cryptsetup", "open", "--test-passphrase", "--key-file", key, disk)
+
+
+@test
+def dump_shows_no_control_character_of_a_hostile_label(t):
+	disk, _ = t.formatted()
+	t.must("cryptsetup", "config", disk, "--label", "\x1b[31mred")
+	expect("\x1b" not in t.byok("dump", disk).stdout, "the terminal would obey the label")
+	expect_equal(metadata_of(t, disk)["name"], "?[31mred")
+
+
+@test
+def a_reader_of_the_log_that_leaves_ends_nothing(t):
+	disk, key = t.formatted()
+	read_end, write_end = os.pipe()
+	process = subprocess.Popen([t.program, "serve", "--disk", disk, "--key-file", key, "--nbd",
+		t.path("s")], stderr=write_end, stdout=subprocess.DEVNULL)
+	t.exits.callback(process.kill)
+	os.close(read_end)
+	os.close(write_end)
+	wait_until(t.path("s").exists, "socket")
+	t.must("nbdinfo", f"nbd+unix:///?socket={t.path('s')}")

@@ -245,3 +245,115 @@ def no_secret_reaches_the_log_or_the_state_of_any_process(t):
 	for text in texts:
 		expect(recovery not in text and secret not in text and b"eyJ" not in text,
 			"a secret or a token shows")
+
+
+@test
+def an_agent_that_hangs_is_ended_and_replaced(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd", attempt_timeout=1)
+	disk, _ = formatted(t, vault, "data1", settings)
+	vault.fault_add(match="unwrapkey", status=503, code="ServiceUnavailable")
+	t.start("serve", disk, "--config", settings, ready=lambda: states(t, settings).get(
+		"data1", {}).get("cause") == "vault-unavailable")
+	agent = status(t, settings)[1]["agent"]["pid"]
+	os.kill(agent, signal.SIGSTOP)
+	vault.fault_clear()
+	wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 90)
+	expect(status(t, settings)[1]["agent"]["pid"] != agent, "it is the same agent")
+
+
+@test
+def a_server_cannot_ask_for_more_patience_than_a_minute(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd", attempt_timeout=5)
+	disk, _ = formatted(t, vault, "data1", settings)
+	vault.fault_add(match="unwrapkey", status=503, code="ServiceUnavailable", retry_after=3600)
+	t.start("serve", disk, "--config", settings, ready=lambda: states(t, settings).get(
+		"data1", {}).get("cause") == "vault-unavailable")
+	wait = states(t, settings)["data1"]["next_try_seconds"]
+	expect(20 < wait <= 60, f"the next try is in {wait} s")
+
+
+@test
+def a_disk_under_another_key_is_refused_where_the_settings_demand_theirs(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd")
+	mine, _ = formatted(t, vault, "mine", settings)
+	other = t.disk("other")
+	vault.vault_create("evil")
+	vault.grant("evil", CLIENT_ID)
+	kid = vault.key_create("evil", "other", size=2048)
+	t.byok("format", other, "--name", "other", "--key", kid, "--config", settings)
+	settings = t.vault_settings(vault, data_path="nbd", key=vault.kid, require_key="yes")
+	vault.log_clear()
+	t.start("serve", mine, other, "--config", settings,
+		ready=lambda: is_serving(t, settings, "mine") and states(t, settings).get(
+		"other", {}).get("cause") == "key-foreign")
+	expect(not vault.log(host="evil.vault.azure.net"), "the foreign vault was asked")
+
+
+@test
+def a_header_that_asks_for_absurd_work_holds_up_nobody_else(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd")
+	good, _ = formatted(t, vault, "good", settings)
+	costly, _ = formatted(t, vault, "costly", settings)
+	secret = vault.unwrap(*[json.loads(t.byok("dump", costly, "--json").stdout)["metadata"]["tokens"]["0"][k]
+		for k in ("kid", "wrapped")])
+	key = t.file("slot", base64.b64encode(secret))
+	t.must("cryptsetup", "luksChangeKey", "--key-slot", "0", "--key-file", key, "--pbkdf", "pbkdf2",
+		"--pbkdf-force-iterations", "4000000", costly, key)
+	t.start("serve", costly, good, "--config", settings,
+		ready=lambda: is_serving(t, settings, "good") and states(t, settings).get(
+		"costly", {}).get("cause") == "kdf-cost")
+
+
+@test
+def a_failed_recover_leaves_no_disk_behind_and_takes_nobodys_name(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1")
+	recovery = disks[0][1]
+	t.byok("recover", t.path("nothing"), "--recovery-key-file", recovery, "--config", settings,
+		expect="disk-absent")
+	twin, twin_recovery = t.disk("twin"), t.path("twin.recovery")
+	t.byok("format", twin, "--name", "data1", "--key", vault.kid, "--config", settings,
+		"--recovery-key-file", twin_recovery)
+	t.byok("recover", twin, "--recovery-key-file", twin_recovery, "--config", settings,
+		expect="name-taken")
+	expect_equal(len(status(t, settings)[1]["volumes"]), 1, "the count of volumes")
+	t.must("nbdinfo", uri(socket_of(t, "data1")))
+
+
+@test
+def a_long_outage_is_not_a_long_log(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd", attempt_timeout=2)
+	disks = [formatted(t, vault, f"data{i}", settings)[0] for i in (1, 2)]
+	vault.log_clear()
+	vault.fault_add(match="unwrapkey", status=403, code="Forbidden", inner="ForbiddenByRbac")
+	process = t.start("serve", *disks, "--config", settings)
+	vault.wait_for_log(count=12, timeout=60, operation="unwrapkey")
+	lines = [line for line in log_of(process).splitlines() if "vault" in line]
+	expect(len(lines) <= 4, f"{len(lines)} lines: {lines}")
+
+
+@test
+def ready_waits_for_as_many_volumes_as_are_expected(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1", expected_volumes=2)
+	time.sleep(0.5)
+	expect("ready:" not in log_of(process), "ready too early")
+
+
+@test
+def a_worker_has_no_network_and_only_the_rights_it_needs(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1")
+	worker = states(t, settings)["data1"]["worker_pid"]
+	lines = dict(line.split(":", 1) for line in
+		Path(f"/proc/{worker}/status").read_text().splitlines() if ":" in line)
+	expect_equal(lines["Seccomp"].strip(), "2", "seccomp")
+	rights = int(lines["CapEff"], 16)
+	expect_equal(rights & ~(1 << 21 | 1 << 24 | 1 << 14 | 1 << 1), 0, "rights beyond the four")
+	expect(os.readlink(f"/proc/{worker}/ns/net") != os.readlink(f"/proc/{process.pid}/ns/net"),
+		"it is in the machine's network")

@@ -1,0 +1,181 @@
+#include "app/supervisor_state.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "app/agent_session.h"
+#include "platform/entropy.h"
+#include "platform/log.h"
+
+/* An attempt asks IMDS and the vault, and may ask both again with a fresh token. */
+#define EXCHANGES_OF_ATTEMPT 4
+#define ANSWER_GRACE_MS 10000
+
+static void plan_restart(struct supervisor *supervisor)
+{
+	supervisor->agent = (struct process){.socket_fd = -1};
+	supervisor->agent_restart_ms =
+		clock_now_ms() + backoff_next_ms(&supervisor->agent_backoff, entropy_u32(), 0);
+}
+
+/* The agent tries once and tells the cause; when to try again is decided here, where the state is
+ * that operators see. */
+void supervisor_start_agent(struct supervisor *supervisor)
+{
+	struct config config = *supervisor->config;
+	enum status status;
+
+	config.operation_deadline_s = config.attempt_timeout_s;
+	status = agent_start(&supervisor->agent, &config);
+	if (status == OK)
+		status = process_never_wait(&supervisor->agent);
+	if (status == OK)
+		return;
+	plan_restart(supervisor);
+	if (status != FAIL_FEATURE_OFF)
+		log_error("the vault agent cannot be started: %s", status_sentence(status));
+}
+
+/* Its end is noticed as a child's; supervisor_agent_ended then does the rest. */
+static void end_agent(struct supervisor *supervisor, const char *why)
+{
+	log_error("the vault agent %s; ending it", why);
+	if (supervisor->agent.socket_fd >= 0)
+		close(supervisor->agent.socket_fd);
+	supervisor->agent.socket_fd = -1;
+	kill(supervisor->agent.pid, SIGKILL);
+}
+
+void supervisor_agent_ended(struct supervisor *supervisor, int wait_status)
+{
+	log_error("the vault agent ended (%s %d); starting another one",
+		  WIFSIGNALED(wait_status) ? "signal" : "exit status",
+		  WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
+	if (supervisor->agent.socket_fd >= 0)
+		close(supervisor->agent.socket_fd);
+	plan_restart(supervisor);
+	for (size_t i = 0; i < supervisor->volume_count; i++)
+		if (supervisor->volumes[i]->state == VOLUME_ASKING)
+			managed_volume_fail(supervisor->volumes[i], FAIL_ROLE_DIED, "vault agent",
+					    0);
+}
+
+/* Requests are worked on in turn, so the more are under way, the later the last one's answer. */
+static uint64_t answer_due_ms(const struct supervisor *supervisor)
+{
+	uint64_t asking_count = 1;
+
+	for (size_t i = 0; i < supervisor->volume_count; i++)
+		asking_count += supervisor->volumes[i]->state == VOLUME_ASKING;
+	return clock_now_ms() + ANSWER_GRACE_MS +
+	       asking_count * EXCHANGES_OF_ATTEMPT * supervisor->config->attempt_timeout_s * 1000;
+}
+
+void supervisor_watch_agent(struct supervisor *supervisor)
+{
+	uint64_t now_ms = clock_now_ms();
+
+	if (supervisor->agent.pid == 0 || supervisor->agent.socket_fd < 0)
+		return;
+	for (size_t i = 0; i < supervisor->volume_count; i++)
+		if (supervisor->volumes[i]->state == VOLUME_ASKING &&
+		    supervisor->volumes[i]->due_ms <= now_ms) {
+			end_agent(supervisor, "gives no answer");
+			return;
+		}
+}
+
+/* If another volume waits for the very same secret, that one's answer will do for both. */
+static bool join_request(const struct supervisor *supervisor, struct managed_volume *managed)
+{
+	for (size_t i = 0; i < supervisor->volume_count; i++) {
+		const struct managed_volume *other = supervisor->volumes[i];
+
+		if (other == managed || other->state != VOLUME_ASKING ||
+		    !managed_volume_same_secret(other, managed))
+			continue;
+		managed_volume_asked(managed, other->request_id, other->due_ms);
+		return true;
+	}
+	return false;
+}
+
+static enum status ask(struct supervisor *supervisor, struct managed_volume *managed,
+		       struct message_agent_request *request)
+{
+	enum status status;
+
+	if (supervisor->agent.pid == 0 || supervisor->agent.socket_fd < 0)
+		return FAIL_ROLE_DIED;
+	status = message_send(supervisor->agent.socket_fd, MESSAGE_AGENT_REQUEST,
+			      ++supervisor->last_request_id, request);
+	if (status != OK) {
+		end_agent(supervisor, "does not listen");
+		return FAIL_ROLE_DIED;
+	}
+	managed_volume_asked(managed, supervisor->last_request_id, answer_due_ms(supervisor));
+	return OK;
+}
+
+static enum status load_and_ask(struct supervisor *supervisor, struct managed_volume *managed)
+{
+	struct message_agent_request request;
+
+	TRY(managed_volume_load(managed));
+	if (supervisor_name_is_taken(supervisor, managed))
+		return FAIL_NAME_TAKEN;
+	TRY(managed_volume_request(managed, &request, supervisor->config));
+	return join_request(supervisor, managed) ? OK : ask(supervisor, managed, &request);
+}
+
+void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume *managed)
+{
+	enum status status = load_and_ask(supervisor, managed);
+
+	if (status != OK)
+		managed_volume_fail(managed, status, "", 0);
+}
+
+static void give_answer(struct supervisor *supervisor, struct managed_volume *managed,
+			const struct message_agent_answer *answer)
+{
+	enum status status = (enum status)answer->status;
+	const char *detail = answer->detail;
+
+	if (status == OK) {
+		detail = "";
+		status = supervisor_name_is_taken(supervisor, managed)
+				 ? FAIL_NAME_TAKEN
+				 : managed_volume_unlock(managed, answer->secret,
+							 supervisor->config);
+	}
+	if (status != OK)
+		managed_volume_fail(managed, status, detail, answer->retry_after_ms);
+}
+
+/* One answer may be for several volumes, or for one that was locked in the meantime. */
+void supervisor_hear_agent(struct supervisor *supervisor)
+{
+	struct message_agent_answer answer = {0};
+	struct message_agent_request asked = {.operation = AGENT_UNWRAP};
+	enum status status =
+		message_receive(supervisor->agent.socket_fd, &answer.header, sizeof(answer));
+
+	asked.header.id = answer.header.id;
+	if (status == OK)
+		status = agent_answer_check(&answer, &asked);
+	if (status == OK) {
+		backoff_reset(&supervisor->agent_backoff);
+		for (size_t i = 0; i < supervisor->volume_count; i++)
+			if (supervisor->volumes[i]->state == VOLUME_ASKING &&
+			    supervisor->volumes[i]->request_id == answer.header.id)
+				give_answer(supervisor, supervisor->volumes[i], &answer);
+	} else {
+		end_agent(supervisor, status == FAIL_ROLE_DIED
+					      ? "has closed its socket"
+					      : "sent a message that is not valid");
+	}
+	secret_wipe_bytes(&answer, sizeof(answer));
+}
