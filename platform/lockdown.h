@@ -18,9 +18,9 @@ void lockdown_memory(void);
  * out; a step that fails otherwise is FAIL_SYSTEM. */
 MUST_CHECK enum status lockdown_network_role(const char *user);
 
-/* For a worker, when its disk is open: can start no program and look into no process, has no network,
- * and of root's rights those that ublk needs; of files it can only use what is below /dev, /sys and
- * `socket_folder` (where it makes a unix socket; NULL: none). As above in all else. */
+/* For a worker, when its disk is open: can start no program and look into no process, has no
+ * network, and of root's rights those that ublk needs; of files it can only use what is below /dev,
+ * /sys and `socket_folder` (where it makes a unix socket; NULL: none). As above in all else. */
 MUST_CHECK enum status lockdown_disk_role(const char *socket_folder);
 
 #endif

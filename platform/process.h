@@ -27,8 +27,8 @@ MUST_CHECK enum status process_start(struct process *process, const char *role,
  * readable, as struct signalfd_siginfo. Before there are threads. FAIL_SYSTEM is logged. */
 MUST_CHECK enum status process_catch_signals(int *signal_fd, bool children_too);
 
-/* Makes sending to and hearing from the role fail rather than wait, for a caller that waits for nobody.
- */
+/* Makes sending to and hearing from the role fail rather than wait, for a caller that waits for
+ * nobody. */
 MUST_CHECK enum status process_never_wait(const struct process *process);
 
 /* Closes the socket, which tells a role to end, waits up to `patience_ms`, then kills. */
