@@ -135,12 +135,16 @@ def the_manual_has_every_setting_with_its_limits_and_default(t):
 		default = re.search(r"default is\n\.Li (\S+)", body)
 		if key in initial:
 			expect_equal(default and default[1], initial[key], f"default of {key}")
+		purpose = next(p for flag, _, p in rows if flag[2:].replace("-", "_") == key)
+		in_help = re.search(r"\(default (\S+)\)$", purpose)
+		if in_help:
+			expect_equal(default and default[1], in_help[1], f"default of {key}")
 		entry = re.search(rf'\.key = "{key}",(.*?)\.takes', source, re.S)[1]
 		maximum = re.search(r"\.maximum = (\d+)", entry)
 		if maximum:
 			minimum = re.search(r"\.minimum = (\d+)", entry)
 			limits = f"from {minimum[1] if minimum else 0} to {maximum[1]}"
-			expect(limits in body, f"{key} goes {limits}, which byok.conf(5) does not say")
+			expect(limits in " ".join(body.split()), f"{key} goes {limits}, which byok.conf(5) does not say")
 
 
 @test
