@@ -89,7 +89,7 @@ static enum status check_disk(struct checklist *list, const char *disk_path,
 	struct vault_token token;
 	enum status status;
 
-	TRY(volume_load(&volume, disk_path));
+	TRY(volume_load_unrepaired(&volume, disk_path));
 	TRY(volume_check_policy(&layout, &volume));
 	TRY(volume_vault_token(&token, &volume));
 	TRY(agent_request_init(&request, AGENT_UNWRAP, token.current.kid,

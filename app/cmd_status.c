@@ -58,9 +58,13 @@ static void show(void *context, const struct message_control_volume *volume)
 {
 	struct listing *listing = context;
 
+	enum status status = (enum status)volume->status;
+
+	if (status == OK && volume->state != VOLUME_SERVING)
+		status = FAIL_NOT_SERVED;
 	listing->count++;
-	if (listing->first == OK && volume->status != OK) {
-		listing->first = (enum status)volume->status;
+	if (listing->first == OK && status != OK) {
+		listing->first = status;
 		arguments_set_object(listing->arguments, "%s",
 				     volume->name[0] != '\0' ? volume->name : volume->disk_path);
 		arguments_set_detail(listing->arguments, "%s", volume->detail);
@@ -83,8 +87,8 @@ static enum status ask(struct listing *listing, struct message_control_done *don
 	return status;
 }
 
-/* Exit status 0 if all is well; else that of the first volume that is not, so that a script need
- * not read the text. */
+/* Exit status 0 if all is served and well; else that of the first volume that is not, so that a
+ * script need not read the text. */
 enum status cmd_status(struct arguments *arguments)
 {
 	static struct listing listing;

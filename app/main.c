@@ -1,6 +1,7 @@
 /* The command table, the roles, and the one place that says how it ended. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "app/commands.h"
 #include "app/vault_role.h"
@@ -60,6 +61,8 @@ static int run_role(const char *name, const char *subject)
 		 strcmp(name, "worker") == 0 ? " " : "",
 		 strcmp(name, "worker") == 0 ? subject : "");
 	log_start(log_name, LOG_PRIORITY_INFO);
+	/* What ps shows would else be the name of what was executed, "exe". */
+	(void)prctl(PR_SET_NAME, strcmp(name, "worker") == 0 ? "byok-worker" : "byok-agent");
 	for (size_t i = 0; i < ARRAY_COUNT(roles); i++) {
 		enum status status;
 

@@ -92,6 +92,8 @@
 	STATUS(FAIL_HEADER_LOCKED, 33, "header-locked",                                           \
 	       "another program (cryptsetup or byok) is changing the header",                     \
 	       "try again when it has ended")                                                     \
+	STATUS(FAIL_NOT_SERVED, 34, "not-served", "the volume is not served at this moment",      \
+	       "see byok status")                                                                 \
 	/* 40-69: the LUKS2 volume on it */                                                       \
 	STATUS(FAIL_NOT_LUKS, 40, "not-luks", "this is not a LUKS disk",                          \
 	       "check the path; byok format makes a new one")                                     \
