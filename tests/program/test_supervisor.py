@@ -87,6 +87,7 @@ def an_unreachable_vault_is_named_and_tried_until_it_answers(t):
 	code, _ = status(t, settings)
 	expect_equal(code, STATUSES["vault-firewall"][0], "exit status of byok status")
 	expect(STATUSES["vault-firewall"][1] in log_of(process), f"not in the log: {log_of(process)}")
+	expect("request id" in log_of(process), "what Azure's support asks for is not in the log")
 	vault.fault_clear()
 	wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 60)
 	expect_equal(stop(process), 0, "exit status of byok serve")

@@ -541,12 +541,11 @@ class Refusals(VaultAgentTest):
 		self.vault.revoke("fire", CLIENT)
 		self.assertEqual(agent.unwrap(kid, wrapped).word, "vault-policy")
 
-	def test_the_request_id_is_told_and_logged(self):
+	def test_the_request_id_is_told(self):
 		self.vault.fault_add(match="unwrapkey", status=403, code="Forbidden", inner="ForbiddenByRbac")
 		agent = self.agent()
 		detail = agent.unwrap(self.kid, self.wrapped).detail.decode()
 		self.assertRegex(detail, r"request id [0-9a-f-]{36}")
-		self.assertIn(detail, agent.log_text())
 
 	def test_a_retry_after_beyond_the_deadline_is_handed_on(self):
 		for value in ("90", "Wed, 01 Jan 2098 00:00:00 GMT"):

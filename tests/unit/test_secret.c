@@ -6,6 +6,14 @@
 
 #include "tests/unit/test.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#define UNDER_ASAN __has_feature(address_sanitizer)
+#else
+#define UNDER_ASAN 0
+#endif
+
 TEST(equal_bytes_are_equal_and_each_single_difference_is_seen)
 {
 	uint8_t a[64], b[64];
@@ -41,7 +49,7 @@ __attribute__((no_sanitize("address"))) static bool is_wiped(const volatile stru
 
 TEST(a_secret_is_wiped_on_every_way_out)
 {
-#if defined(__SANITIZE_ADDRESS__)
+#if UNDER_ASAN
 	SKIP("under ASan a frame that has ended lies in memory that may be gone");
 #endif
 	EXPECT_STATUS(leave_early(OK), OK);
@@ -81,7 +89,7 @@ TEST(secret_memory_is_locked_and_not_dumped_or_inherited)
 	flags_of(memory.bytes, flags, sizeof(flags));
 	EXPECT_TEXT_CONTAINS(flags, " dd"); /* not in a core dump */
 	EXPECT_TEXT_CONTAINS(flags, " dc"); /* not copied by fork */
-#if !defined(__SANITIZE_ADDRESS__)
+#if !UNDER_ASAN
 	EXPECT_TEXT_CONTAINS(flags, " lo"); /* ASan turns mlock off */
 #endif
 }
