@@ -72,6 +72,9 @@ enum status ring_open(struct ring *ring, const struct ring_options *options)
 		free(uring);
 		return FAIL_SYSTEM;
 	}
+	/* A ring lives as long as somebody has its memory: a child that was forked would keep it
+	 * alive after our death, with all that waits in it. */
+	(void)io_uring_ring_dontfork(uring);
 	/* Saves the lookup of the ring's own descriptor in each turn; a kernel without it goes on.
 	 */
 	(void)io_uring_register_ring_fd(uring);
