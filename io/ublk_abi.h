@@ -15,8 +15,8 @@
 /* Commands are numbered as ioctls of type 'u': direction (1 kernel reads, 2 kernel writes), size
  * of the structure that goes with them, type, number. The bare numbers of the first kernels are an
  * option of the kernel's configuration, so that only this form is sure to be understood. */
-#define UBLK_COMMAND(direction, structure, number)                                                 \
-	((uint32_t)(direction) << 30 | (uint32_t)sizeof(structure) << 16 | (uint32_t)'u' << 8 |    \
+#define UBLK_COMMAND(direction, structure, number)                                              \
+	((uint32_t)(direction) << 30 | (uint32_t)sizeof(structure) << 16 | (uint32_t)'u' << 8 | \
 	 (uint32_t)(number))
 
 #define UBLK_GET_QUEUE_AFFINITY UBLK_COMMAND(2, struct ublk_control_command, 0x01)
@@ -116,7 +116,8 @@ enum ublk_operation {
 };
 
 #define UBLK_OPERATION_MASK UINT32_C(0xff)
-#define UBLK_REQUEST_FUA (UINT32_C(1) << 13) /* a bit of `operation` itself, not of a part of it */
+/* Bits of `operation` as it stands, not counted from the ninth. */
+#define UBLK_REQUEST_FUA (UINT32_C(1) << 13)
 
 /* One request: written by the kernel into memory that is mapped read-only, one per tag. */
 struct ublk_request_descriptor {
@@ -126,9 +127,8 @@ struct ublk_request_descriptor {
 	uint64_t buffer;
 };
 
-/* Queue q's descriptors are mapped from the character device at q times this, whatever the depth.
- */
-#define UBLK_DESCRIPTORS_STRIDE                                                                    \
+/* Queue q's descriptors are mapped from the character device at q times this, for any depth. */
+#define UBLK_DESCRIPTORS_STRIDE \
 	((uint64_t)UBLK_QUEUE_DEPTH_MAX * sizeof(struct ublk_request_descriptor))
 
 /* What goes with FETCH and COMMIT_AND_FETCH: behind the first 48 bytes of a 64-byte submission. */

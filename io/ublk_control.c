@@ -6,52 +6,33 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "platform/clock.h"
 #include "platform/log.h"
 
-#define CONTROL_SLOT 0
-#define BUFFER_SIZE 4096
-
-/* Tokens of the ticks that bound a command's time; commands count up from 1 and never get here. */
-#define TICK_INDEX UINT32_MAX
-#define TICK_MS 100
-
 /* While the kernel winds up a dead process, START_RECOVERY is refused. */
 #define RECOVERY_RETRY_MS 20
 
-_Static_assert(sizeof(struct ublk_cpu_mask) <= BUFFER_SIZE, "all that goes with a command fits");
+_Static_assert(sizeof(struct ublk_cpu_mask) <= UBLK_CONTROL_BUFFER_SIZE, "the largest fits");
 
 static const char *command_word(uint32_t operation)
 {
 	switch (operation) {
-	case UBLK_GET_QUEUE_AFFINITY:
-		return "GET_QUEUE_AFFINITY";
-	case UBLK_GET_DEVICE_INFO:
-		return "GET_DEV_INFO";
-	case UBLK_ADD_DEVICE:
-		return "ADD_DEV";
+	case UBLK_GET_QUEUE_AFFINITY: return "GET_QUEUE_AFFINITY";
+	case UBLK_GET_DEVICE_INFO: return "GET_DEV_INFO";
+	case UBLK_ADD_DEVICE: return "ADD_DEV";
 	case UBLK_DELETE_DEVICE:
-		return "DEL_DEV";
-	case UBLK_START_DEVICE:
-		return "START_DEV";
-	case UBLK_STOP_DEVICE:
-		return "STOP_DEV";
-	case UBLK_SET_PARAMETERS:
-		return "SET_PARAMS";
-	case UBLK_START_RECOVERY:
-		return "START_USER_RECOVERY";
-	case UBLK_END_RECOVERY:
-		return "END_USER_RECOVERY";
-	case UBLK_GET_FEATURES:
-		return "GET_FEATURES";
-	case UBLK_DELETE_DEVICE_LATER:
-		return "DEL_DEV_ASYNC";
-	default:
-		return "command";
+	case UBLK_DELETE_DEVICE_LATER: return "DEL_DEV";
+	case UBLK_START_DEVICE: return "START_DEV";
+	case UBLK_STOP_DEVICE: return "STOP_DEV";
+	case UBLK_SET_PARAMETERS: return "SET_PARAMS";
+	case UBLK_START_RECOVERY: return "START_USER_RECOVERY";
+	case UBLK_END_RECOVERY: return "END_USER_RECOVERY";
+	case UBLK_GET_FEATURES: return "GET_FEATURES";
+	case UBLK_CONTROL_TUNE: return "TUNE";
+	default: return "command";
 	}
 }
 
@@ -69,64 +50,23 @@ void ublk_control_load_driver(void)
 		;
 }
 
-static void command_done(void *context, uint32_t index, int32_t result)
-{
-	struct ublk_control *control = context;
-
-	if (index == TICK_INDEX) {
-		control->is_ticking = false;
-		return;
-	}
-	CHECK(index == control->command_count);
-	control->is_done = true;
-	control->result = result;
-}
-
-/* One tick is under way whenever this sleeps, and at most one ever: so the ring stays small
- * however many commands end long before their time. */
-static enum status wait_for_command(struct ublk_control *control)
-{
-	const uint64_t deadline_ms = clock_now_ms() + UBLK_CONTROL_PATIENCE_MS;
-
-	while (!control->is_done && clock_left_ms(deadline_ms) > 0) {
-		if (!control->is_ticking) {
-			control->is_ticking = true;
-			ring_sleep(&control->ring, ring_token(control->handler, TICK_INDEX),
-			           &control->tick);
-		}
-		TRY(ring_turn(&control->ring, true));
-	}
-	return OK;
-}
-
-/* Runs a command; `size` bytes of control->buffer go with it, both ways. *error is 0 or the
- * driver's errno; FAIL_UBLK means that there was no answer. */
+/* Runs a command; `size` bytes of the exchange's buffer go with it, both ways. *error is 0 or the
+ * driver's errno. */
 static enum status run(struct ublk_control *control, uint32_t operation, uint32_t device_id,
-                       size_t size, uint64_t argument, int *error)
+		       size_t size, uint64_t argument, int *error)
 {
-	const struct ublk_control_command command = {
-		.device_id = device_id,
-		.queue_id = UBLK_NO_QUEUE,
-		.buffer_size = (uint16_t)size,
-		.buffer = size == 0 ? 0 : (uint64_t)(uintptr_t)control->buffer,
-		.argument = argument,
-	};
+	struct ublk_exchange *exchange = control->process.exchange;
 
-	CHECK(size <= BUFFER_SIZE);
-	if (control->is_stuck)
+	CHECK(size <= sizeof(exchange->buffer));
+	if (control->process.is_stuck)
 		return FAIL_UBLK;
-	control->is_done = false;
-	control->command_count++;
-	CHECK(control->command_count != TICK_INDEX);
-	ring_command(&control->ring, ring_token(control->handler, control->command_count),
-	             CONTROL_SLOT, operation, &command, sizeof(command));
-	if (wait_for_command(control) != OK || !control->is_done) {
-		log_error("ublk %s: the driver did not answer within %d s", command_word(operation),
-		          UBLK_CONTROL_PATIENCE_MS / 1000);
-		control->is_stuck = true;
-		return FAIL_UBLK;
-	}
-	*error = control->result < 0 ? -control->result : 0;
+	exchange->operation = operation;
+	exchange->device_id = device_id;
+	exchange->size = (uint32_t)size;
+	exchange->argument = argument;
+	TRY(ublk_control_process_run(&control->process, command_word(operation),
+				     UBLK_CONTROL_PATIENCE_MS));
+	*error = exchange->result < 0 ? -exchange->result : 0;
 	return OK;
 }
 
@@ -138,13 +78,19 @@ static enum status judge(uint32_t operation, uint32_t device_id, int error)
 		log_errno(LOG_PRIORITY_ERROR, error, "ublk %s", command_word(operation));
 	else
 		log_errno(LOG_PRIORITY_ERROR, error, "ublk %s of device %u",
-		          command_word(operation), device_id);
+			  command_word(operation), device_id);
 	return FAIL_UBLK;
+}
+
+/* Somebody may have removed the device in the meantime. */
+static enum status judge_removal(uint32_t operation, uint32_t device_id, int error)
+{
+	return error == ENODEV ? OK : judge(operation, device_id, error);
 }
 
 /* The same as run, where any error is a failure. */
 static enum status command(struct ublk_control *control, uint32_t operation, uint32_t device_id,
-                           size_t size, uint64_t argument)
+			   size_t size, uint64_t argument)
 {
 	int error;
 
@@ -164,56 +110,39 @@ static enum status open_driver(int *fd)
 	switch (error) {
 	case ENOENT:
 	case ENXIO:
-	case ENODEV:
-		return FAIL_UBLK_ABSENT;
+	case ENODEV: return FAIL_UBLK_ABSENT;
 	case EACCES:
-	case EPERM:
-		return FAIL_NOT_ROOT;
-	default:
-		return FAIL_UBLK;
+	case EPERM: return FAIL_NOT_ROOT;
+	default: return FAIL_UBLK;
 	}
 }
 
-static enum status open_parts(struct ublk_control *control)
+/* The oldest driver that answers this (6.5) understands all that byok sends. */
+static enum status check_features(struct ublk_control *control)
 {
-	const struct ring_options options = {
-		.operations_max = 4, /* a command and a tick, and to spare */
-		.file_count = 1,
-		.has_large_submissions = true,
-	};
 	uint64_t flags;
 	int error;
 
-	TRY(open_driver(&control->fd));
-	control->buffer = mmap(NULL, BUFFER_SIZE, PROT_READ | PROT_WRITE,
-	                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (control->buffer == MAP_FAILED) {
-		control->buffer = NULL;
-		return FAIL_OUT_OF_MEMORY;
-	}
-	TRY(ring_open(&control->ring, &options));
-	control->handler = ring_add_handler(&control->ring, command_done, control);
-	TRY(ring_set_file(&control->ring, CONTROL_SLOT, control->fd));
-
-	/* The oldest driver that answers this (6.5) understands all that byok sends. */
 	TRY(run(control, UBLK_GET_FEATURES, UBLK_ANY_DEVICE, UBLK_FEATURES_SIZE, 0, &error));
 	if (error != 0) {
 		log_errno(LOG_PRIORITY_ERROR, error, "this kernel's ublk is too old");
 		return FAIL_UBLK_ABSENT;
 	}
-	memcpy(&flags, control->buffer, sizeof(flags));
+	memcpy(&flags, control->process.exchange->buffer, sizeof(flags));
 	return (flags & UBLK_FLAG_ENCODED_COMMANDS) != 0 ? OK : FAIL_UBLK_ABSENT;
 }
 
 enum status ublk_control_open(struct ublk_control *control)
 {
 	enum status status;
+	int driver_fd;
 
-	*control = (struct ublk_control){
-		.fd = -1,
-		.tick = {.nanoseconds = TICK_MS * 1000000LL},
-	};
-	status = open_parts(control);
+	TRY(open_driver(&driver_fd));
+	status = ublk_control_process_start(&control->process, driver_fd);
+	close(driver_fd);
+	if (status != OK)
+		return status;
+	status = check_features(control);
 	if (status != OK)
 		ublk_control_close(control);
 	return status;
@@ -221,32 +150,26 @@ enum status ublk_control_open(struct ublk_control *control)
 
 void ublk_control_close(struct ublk_control *control)
 {
-	ring_close(&control->ring);
-	if (control->fd >= 0)
-		close(control->fd);
-	if (control->buffer != NULL && !control->is_stuck)
-		munmap(control->buffer, BUFFER_SIZE);
-	control->fd = -1;
-	control->buffer = NULL;
+	ublk_control_process_end(&control->process);
 }
 
 enum status ublk_control_get_features(struct ublk_control *control, uint64_t *flags)
 {
 	TRY(command(control, UBLK_GET_FEATURES, UBLK_ANY_DEVICE, UBLK_FEATURES_SIZE, 0));
-	memcpy(flags, control->buffer, sizeof(*flags));
+	memcpy(flags, control->process.exchange->buffer, sizeof(*flags));
 	return OK;
 }
 
 enum status ublk_control_add(struct ublk_control *control, struct ublk_device_info *info)
 {
-	memcpy(control->buffer, info, sizeof(*info));
+	memcpy(control->process.exchange->buffer, info, sizeof(*info));
 	TRY(command(control, UBLK_ADD_DEVICE, info->device_id, sizeof(*info), 0));
-	memcpy(info, control->buffer, sizeof(*info));
+	memcpy(info, control->process.exchange->buffer, sizeof(*info));
 	return OK;
 }
 
 enum status ublk_control_set_parameters(struct ublk_control *control, uint32_t device_id,
-                                        const struct ublk_basic_parameters *parameters)
+					const struct ublk_basic_parameters *parameters)
 {
 	const struct ublk_parameters all = {
 		.size = sizeof(all),
@@ -254,15 +177,15 @@ enum status ublk_control_set_parameters(struct ublk_control *control, uint32_t d
 		.basic = *parameters,
 	};
 
-	memcpy(control->buffer, &all, sizeof(all));
+	memcpy(control->process.exchange->buffer, &all, sizeof(all));
 	return command(control, UBLK_SET_PARAMETERS, device_id, sizeof(all), 0);
 }
 
 enum status ublk_control_get_queue_cpus(struct ublk_control *control, uint32_t device_id,
-                                        unsigned queue, struct ublk_cpu_mask *cpus)
+					unsigned queue, struct ublk_cpu_mask *cpus)
 {
 	TRY(command(control, UBLK_GET_QUEUE_AFFINITY, device_id, sizeof(*cpus), queue));
-	memcpy(cpus, control->buffer, sizeof(*cpus));
+	memcpy(cpus, control->process.exchange->buffer, sizeof(*cpus));
 	return OK;
 }
 
@@ -271,9 +194,17 @@ enum status ublk_control_start(struct ublk_control *control, uint32_t device_id)
 	return command(control, UBLK_START_DEVICE, device_id, 0, (uint64_t)getpid());
 }
 
+enum status ublk_control_tune(struct ublk_control *control, uint32_t device_id)
+{
+	return command(control, UBLK_CONTROL_TUNE, device_id, 0, 0);
+}
+
 enum status ublk_control_stop(struct ublk_control *control, uint32_t device_id)
 {
-	return command(control, UBLK_STOP_DEVICE, device_id, 0, 0);
+	int error;
+
+	TRY(run(control, UBLK_STOP_DEVICE, device_id, 0, 0, &error));
+	return judge_removal(UBLK_STOP_DEVICE, device_id, error);
 }
 
 enum status ublk_control_delete(struct ublk_control *control, uint32_t device_id)
@@ -284,8 +215,8 @@ enum status ublk_control_delete(struct ublk_control *control, uint32_t device_id
 	 * there is nothing else. */
 	TRY(run(control, UBLK_DELETE_DEVICE_LATER, device_id, 0, 0, &error));
 	if (error == EOPNOTSUPP)
-		return command(control, UBLK_DELETE_DEVICE, device_id, 0, 0);
-	return judge(UBLK_DELETE_DEVICE_LATER, device_id, error);
+		TRY(run(control, UBLK_DELETE_DEVICE, device_id, 0, 0, &error));
+	return judge_removal(UBLK_DELETE_DEVICE, device_id, error);
 }
 
 enum status ublk_control_start_recovery(struct ublk_control *control, uint32_t device_id)
@@ -309,15 +240,15 @@ enum status ublk_control_end_recovery(struct ublk_control *control, uint32_t dev
 }
 
 enum status ublk_control_get_info(struct ublk_control *control, uint32_t device_id,
-                                  struct ublk_device_info *info)
+				  struct ublk_device_info *info)
 {
 	TRY(command(control, UBLK_GET_DEVICE_INFO, device_id, sizeof(*info), 0));
-	memcpy(info, control->buffer, sizeof(*info));
+	memcpy(info, control->process.exchange->buffer, sizeof(*info));
 	return OK;
 }
 
 enum status ublk_control_find(struct ublk_control *control, uint64_t server_mark, bool *found,
-                              struct ublk_device_info *info)
+			      struct ublk_device_info *info)
 {
 	DIR *folder = opendir("/sys/class/ublk-char");
 	enum status status = OK;
@@ -326,6 +257,7 @@ enum status ublk_control_find(struct ublk_control *control, uint64_t server_mark
 	unsigned device_id;
 	int error;
 
+	CHECK(server_mark != 0);
 	*found = false;
 	if (folder == NULL) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "/sys/class/ublk-char");
@@ -334,11 +266,11 @@ enum status ublk_control_find(struct ublk_control *control, uint64_t server_mark
 	while (status == OK && !*found && (entry = readdir(folder)) != NULL) {
 		if (sscanf(entry->d_name, "ublkc%u", &device_id) != 1)
 			continue;
-		status = run(control, UBLK_GET_DEVICE_INFO, device_id, sizeof(candidate), 0,
-		             &error);
+		status =
+			run(control, UBLK_GET_DEVICE_INFO, device_id, sizeof(candidate), 0, &error);
 		if (status != OK || error != 0)
 			continue; /* somebody removed it in the meantime */
-		memcpy(&candidate, control->buffer, sizeof(candidate));
+		memcpy(&candidate, control->process.exchange->buffer, sizeof(candidate));
 		if (candidate.server_mark == server_mark) {
 			*found = true;
 			*info = candidate;

@@ -3,17 +3,15 @@
  * the two is ublk_device.
  *
  * Every command is bounded in time: drivers have hung in ADD and START (Ubuntu's 6.17), and STOP
- * waits for requests that a sick disk holds. A command that did not end in time leaves the control
- * `stuck`: the kernel may still write into its buffer, so nothing is tried after it and the buffer
- * is never freed. The process should say so and end.
- *
- * A control belongs to the thread that opened it, as its ring does.
+ * waits for requests that a sick disk holds. After one that did not end in time every other fails
+ * at once; the process may still go on and end. Why a second process gives the commands stands in
+ * ublk_control_process.h; it lives as long as the control is open.
  */
 #ifndef IO_UBLK_CONTROL_H
 #define IO_UBLK_CONTROL_H
 
-#include "io/ring.h"
 #include "io/ublk_abi.h"
+#include "io/ublk_control_process.h"
 #include "platform/status.h"
 
 /* Long enough for a partition scan through a disk that is stalled by its storage service. */
@@ -26,16 +24,7 @@ struct ublk_cpu_mask {
 };
 
 struct ublk_control {
-	struct ring ring;
-	int fd;       /* -1 if not open */
-	void *buffer; /* a page: what goes with the command under way */
-	unsigned handler;
-	uint32_t command_count; /* the number of the command under way */
-	bool is_done;
-	int32_t result; /* if so */
-	bool is_ticking;
-	bool is_stuck;
-	struct ring_timeout tick;
+	struct ublk_control_process process;
 };
 
 /* Asks modprobe for the driver, where there is one; the driver has no alias by which the kernel
@@ -46,7 +35,7 @@ void ublk_control_load_driver(void);
 /* FAIL_UBLK_ABSENT if the kernel has no ublk or one older than Linux 6.5, FAIL_NOT_ROOT,
  * FAIL_IO_URING_ABSENT, FAIL_OUT_OF_MEMORY, FAIL_UBLK. */
 MUST_CHECK enum status ublk_control_open(struct ublk_control *control);
-void ublk_control_close(struct ublk_control *control); /* harmless if never opened */
+void ublk_control_close(struct ublk_control *control);
 
 /* All the following: FAIL_UBLK, logged, if the driver refuses or does not answer in time. */
 
@@ -56,22 +45,27 @@ MUST_CHECK enum status ublk_control_get_features(struct ublk_control *control, u
 /* Makes /dev/ublkcN. In: queue_count, queue_depth, request_size_max, flags, server_mark, and
  * device_id (UBLK_ANY_DEVICE: the kernel picks one). Out: all of it as the driver has cut it. */
 MUST_CHECK enum status ublk_control_add(struct ublk_control *control,
-                                        struct ublk_device_info *info);
+					struct ublk_device_info *info);
 
 /* Between add and start. */
 MUST_CHECK enum status ublk_control_set_parameters(struct ublk_control *control, uint32_t device_id,
-                                                   const struct ublk_basic_parameters *parameters);
+						   const struct ublk_basic_parameters *parameters);
 
 /* The CPUs from which the kernel sends requests to that queue. */
 MUST_CHECK enum status ublk_control_get_queue_cpus(struct ublk_control *control, uint32_t device_id,
-                                                   unsigned queue, struct ublk_cpu_mask *cpus);
+						   unsigned queue, struct ublk_cpu_mask *cpus);
 
 /* Makes /dev/ublkbN, served by this process. Every queue must have fetched all its tags and be
  * answering: the kernel reads the partition table before this returns. */
 MUST_CHECK enum status ublk_control_start(struct ublk_control *control, uint32_t device_id);
 
+/* Betters the kernel's side of a started device: no scheduler on top of the backing disk's, and a
+ * server that died is noticed within two seconds in any case, not thirty. */
+MUST_CHECK enum status ublk_control_tune(struct ublk_control *control, uint32_t device_id);
+
 /* Removes /dev/ublkbN, even if it is mounted, once its requests are answered; then every tag comes
- * home with UBLK_RESULT_ABORT. Of a device that was never started, only the latter. */
+ * home with UBLK_RESULT_ABORT. Of a device that was never started, only the latter. Here and in
+ * delete, a device that is gone already is no failure. */
 MUST_CHECK enum status ublk_control_stop(struct ublk_control *control, uint32_t device_id);
 
 /* Removes /dev/ublkcN, stopping it first if need be. Its number is free again when nobody holds
@@ -82,16 +76,15 @@ MUST_CHECK enum status ublk_control_delete(struct ublk_control *control, uint32_
  * within the time limit, for the kernel to be done with the dead process. After it, as after add:
  * queues are started, then end_recovery takes the place of start. Until then requests wait. */
 MUST_CHECK enum status ublk_control_start_recovery(struct ublk_control *control,
-                                                   uint32_t device_id);
-MUST_CHECK enum status ublk_control_end_recovery(struct ublk_control *control,
-                                                 uint32_t device_id);
+						   uint32_t device_id);
+MUST_CHECK enum status ublk_control_end_recovery(struct ublk_control *control, uint32_t device_id);
 
 MUST_CHECK enum status ublk_control_get_info(struct ublk_control *control, uint32_t device_id,
-                                             struct ublk_device_info *info);
+					     struct ublk_device_info *info);
 
-/* The device that was added with that mark, whatever its state; *found is false if there is none.
- */
+/* The device that was added with that mark (not 0, which is what others leave there), whatever its
+ * state; *found is false if there is none. */
 MUST_CHECK enum status ublk_control_find(struct ublk_control *control, uint64_t server_mark,
-                                         bool *found, struct ublk_device_info *info);
+					 bool *found, struct ublk_device_info *info);
 
 #endif

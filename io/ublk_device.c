@@ -16,33 +16,14 @@
 #define OPEN_PATIENCE_MS 10000
 #define OPEN_RETRY_MS 20
 
-/* How long the kernel takes to see that a process died with every request of a queue in its hands:
- * with none waiting in the kernel, nothing but this timer tells it. It has no other effect. */
-#define DEATH_TIMEOUT_MS "2000"
-
 struct ublk_device {
-	struct ublk_control control;
 	struct ublk_device_info info;
 	char path[UBLK_DEVICE_PATH_SIZE];
 	int char_fd; /* /dev/ublkcN */
 	int ended_fd;
-	bool is_added;           /* there is a device to delete */
+	bool is_added;              /* there is a device to delete */
 	struct ublk_queue **queues; /* info.queue_count of them, NULL where not started */
 };
-
-/* Best effort: these make it better, not right. */
-static void set_attribute(const struct ublk_device *device, const char *name, const char *value)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", device->info.device_id, name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, value, strlen(value)) < 0)
-		log_errno(LOG_PRIORITY_DEBUG, errno, "%s", path);
-	if (fd >= 0)
-		close(fd);
-}
 
 static uint8_t shift_of(uint32_t power_of_two)
 {
@@ -50,7 +31,7 @@ static uint8_t shift_of(uint32_t power_of_two)
 }
 
 static struct ublk_basic_parameters parameters_of(const struct block_volume *volume,
-                                                  uint32_t request_size_max)
+						  uint32_t request_size_max)
 {
 	const struct backing_disk *disk = volume->disk;
 	const uint32_t logical_size = volume->cipher.sector_size;
@@ -94,9 +75,9 @@ static enum status open_char_device(struct ublk_device *device)
 	return FAIL_UBLK;
 }
 
-static enum status start_queues(struct ublk_device *device,
-                                const struct ublk_device_options *options,
-                                const struct block_volume *volume)
+static enum status start_queues(struct ublk_device *device, struct ublk_control *control,
+				const struct ublk_device_options *options,
+				const struct block_volume *volume)
 {
 	struct ublk_queue_options queue_options = {
 		.depth = device->info.queue_depth,
@@ -111,16 +92,16 @@ static enum status start_queues(struct ublk_device *device,
 		return FAIL_OUT_OF_MEMORY;
 	for (unsigned i = 0; i < device->info.queue_count; i++) {
 		queue_options.index = i;
-		TRY(ublk_control_get_queue_cpus(&device->control, device->info.device_id, i,
-		                                &queue_options.cpus));
+		TRY(ublk_control_get_queue_cpus(control, device->info.device_id, i,
+						&queue_options.cpus));
 		TRY(ublk_queue_start(&device->queues[i], &queue_options, volume));
 	}
 	return OK;
 }
 
 /* The first half of making a new device: all but its queues. */
-static enum status add(struct ublk_device *device, const struct ublk_device_options *options,
-                       const struct block_volume *volume)
+static enum status add(struct ublk_device *device, struct ublk_control *control,
+		       const struct ublk_device_options *options, const struct block_volume *volume)
 {
 	const uint64_t recovery_flags = UBLK_FLAG_USER_RECOVERY | UBLK_FLAG_RECOVERY_REISSUE;
 	const uint64_t flags =
@@ -135,52 +116,53 @@ static enum status add(struct ublk_device *device, const struct ublk_device_opti
 		.flags = flags,
 		.server_mark = options->mark,
 	};
-	TRY(ublk_control_add(&device->control, &device->info));
+	TRY(ublk_control_add(control, &device->info));
 	device->is_added = true;
 	/* The driver says which flags it has kept, and may add some that change nothing for us. */
 	if ((device->info.flags & flags) != flags) {
 		log_error("ublk: the driver granted flags 0x%llx of 0x%llx",
-		          (unsigned long long)device->info.flags, (unsigned long long)flags);
+			  (unsigned long long)device->info.flags, (unsigned long long)flags);
 		return FAIL_UBLK;
 	}
 	parameters = parameters_of(volume, device->info.request_size_max);
-	return ublk_control_set_parameters(&device->control, device->info.device_id, &parameters);
+	return ublk_control_set_parameters(control, device->info.device_id, &parameters);
 }
 
-static enum status start_parts(struct ublk_device *device,
-                               const struct ublk_device_options *options,
-                               const struct block_volume *volume)
+static enum status start_parts(struct ublk_device *device, struct ublk_control *control,
+			       const struct ublk_device_options *options,
+			       const struct block_volume *volume)
 {
-	TRY(add(device, options, volume));
+	TRY(add(device, control, options, volume));
 	TRY(open_char_device(device));
-	TRY(start_queues(device, options, volume));
-	TRY(ublk_control_start(&device->control, device->info.device_id));
-	/* The backing disk has a scheduler of its own. */
-	set_attribute(device, "scheduler", "none");
-	set_attribute(device, "io_timeout", DEATH_TIMEOUT_MS);
-	return OK;
+	TRY(start_queues(device, control, options, volume));
+	TRY(ublk_control_start(control, device->info.device_id));
+	return ublk_control_tune(control, device->info.device_id);
 }
 
-static enum status recover_parts(struct ublk_device *device,
-                                 const struct ublk_device_options *options,
-                                 const struct block_volume *volume)
+static enum status recover_parts(struct ublk_device *device, struct ublk_control *control,
+				 const struct ublk_device_options *options,
+				 const struct block_volume *volume)
 {
 	bool found;
 
-	TRY(ublk_control_find(&device->control, options->mark, &found, &device->info));
+	TRY(ublk_control_find(control, options->mark, &found, &device->info));
 	if (!found || (device->info.flags & UBLK_FLAG_USER_RECOVERY) == 0 ||
 	    device->info.state == UBLK_DEVICE_DEAD)
 		return FAIL_VOLUME_UNKNOWN;
-	TRY(ublk_control_start_recovery(&device->control, device->info.device_id));
+	TRY(ublk_control_start_recovery(control, device->info.device_id));
 	TRY(open_char_device(device));
-	TRY(start_queues(device, options, volume));
-	return ublk_control_end_recovery(&device->control, device->info.device_id);
+	TRY(start_queues(device, control, options, volume));
+	return ublk_control_end_recovery(control, device->info.device_id);
 }
 
-static enum status open_device(struct ublk_device **result)
+static void name(struct ublk_device *device)
+{
+	snprintf(device->path, sizeof(device->path), "/dev/ublkb%u", device->info.device_id);
+}
+
+static enum status make_empty(struct ublk_device **result)
 {
 	struct ublk_device *device = calloc(1, sizeof(*device));
-	enum status status;
 
 	if (device == NULL)
 		return FAIL_OUT_OF_MEMORY;
@@ -191,80 +173,106 @@ static enum status open_device(struct ublk_device **result)
 		free(device);
 		return FAIL_SYSTEM;
 	}
-	status = ublk_control_open(&device->control);
-	if (status != OK) {
-		close(device->ended_fd);
-		free(device);
-		return status;
-	}
 	*result = device;
 	return OK;
 }
-/* Kernel memory and threads are given back in the order that keeps them safe; what the driver will
- * not let go of is left to the end of the process. */
-static enum status close_device(struct ublk_device **result)
+
+/* What the driver will not let go of, threads and all, is left to the end of the process. */
+static enum status end(struct ublk_device *device, struct ublk_control *control)
 {
-	struct ublk_device *device = *result;
 	enum status status = OK;
 
-	*result = NULL;
 	if (device->is_added)
-		TRY(ublk_control_stop(&device->control, device->info.device_id));
+		TRY(ublk_control_stop(control, device->info.device_id));
 	for (unsigned i = 0; device->queues != NULL && i < device->info.queue_count; i++) {
-		enum status end = ublk_queue_join(&device->queues[i]);
+		enum status queue_status = ublk_queue_join(&device->queues[i]);
 
-		status = status == OK ? end : status;
+		status = status == OK ? queue_status : status;
 	}
 	if (device->char_fd >= 0)
 		close(device->char_fd);
 	if (device->is_added)
-		TRY(ublk_control_delete(&device->control, device->info.device_id));
-	ublk_control_close(&device->control);
+		TRY(ublk_control_delete(control, device->info.device_id));
 	close(device->ended_fd);
 	free(device->queues);
 	free(device);
 	return status;
 }
 
-enum status ublk_device_start(struct ublk_device **result,
-                              const struct ublk_device_options *options,
-                              const struct block_volume *volume)
+static enum status start(struct ublk_device **result, struct ublk_control *control,
+			 const struct ublk_device_options *options,
+			 const struct block_volume *volume)
 {
 	struct ublk_device *device;
 	enum status status;
 
-	CHECK(options->queue_count > 0);
-	TRY(open_device(&device));
-	status = start_parts(device, options, volume);
+	TRY(make_empty(&device));
+	status = start_parts(device, control, options, volume);
 	if (status != OK) {
-		/* The cause is told already; that of a failing end was logged. */
-		(void)!close_device(&device);
+		/* The cause is what counts; why the end failed as well is logged. */
+		(void)!end(device, control);
 		return status;
 	}
-	snprintf(device->path, sizeof(device->path), "/dev/ublkb%u", device->info.device_id);
+	name(device);
+	*result = device;
+	return OK;
+}
+
+enum status ublk_device_start(struct ublk_device **result,
+			      const struct ublk_device_options *options,
+			      const struct block_volume *volume)
+{
+	struct ublk_control control;
+	enum status status;
+
+	CHECK(options->queue_count > 0);
+	TRY(ublk_control_open(&control));
+	status = start(result, &control, options, volume);
+	ublk_control_close(&control);
+	return status;
+}
+
+static enum status recover(struct ublk_device **result, struct ublk_control *control,
+			   const struct ublk_device_options *options,
+			   const struct block_volume *volume)
+{
+	struct ublk_device *device;
+
+	TRY(make_empty(&device));
+	/* After a failure everything stays as it is until the process ends: to stop the queues is
+	 * to stop the device, and its users with it. */
+	TRY(recover_parts(device, control, options, volume));
+	device->is_added = true;
+	name(device);
 	*result = device;
 	return OK;
 }
 
 enum status ublk_device_recover(struct ublk_device **result,
-                                const struct ublk_device_options *options,
-                                const struct block_volume *volume)
+				const struct ublk_device_options *options,
+				const struct block_volume *volume)
 {
-	struct ublk_device *device;
+	struct ublk_control control;
+	enum status status;
 
-	TRY(open_device(&device));
-	/* After a failure everything stays as it is until the process ends: to stop the queues is
-	 * to stop the device, and its users with it. */
-	TRY(recover_parts(device, options, volume));
-	device->is_added = true;
-	snprintf(device->path, sizeof(device->path), "/dev/ublkb%u", device->info.device_id);
-	*result = device;
-	return OK;
+	TRY(ublk_control_open(&control));
+	status = recover(result, &control, options, volume);
+	ublk_control_close(&control);
+	return status;
 }
 
 enum status ublk_device_stop(struct ublk_device **device)
 {
-	return *device == NULL ? OK : close_device(device);
+	struct ublk_control control;
+	enum status status;
+
+	if (*device == NULL)
+		return OK;
+	TRY(ublk_control_open(&control));
+	status = end(*device, &control);
+	*device = NULL;
+	ublk_control_close(&control);
+	return status;
 }
 
 const char *ublk_device_path(const struct ublk_device *device)

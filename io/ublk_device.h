@@ -14,12 +14,12 @@ struct ublk_device_options {
 	uint32_t device_id;        /* N, or UBLK_ANY_DEVICE */
 	unsigned queue_count;      /* at most; the driver makes no more than there are CPUs */
 	unsigned queue_depth;      /* requests at once and queue, each with a buffer; 1 to
-	                            * UBLK_QUEUE_DEPTH_MAX */
+				    * UBLK_QUEUE_DEPTH_MAX */
 	uint32_t request_size_max; /* bytes, 4096 to 32 MiB; a multiple of 4096 */
 	uint32_t piece_size;       /* as struct block_engine_options */
-	uint64_t mark;             /* by which the device is found after this process */
+	uint64_t mark;             /* finds the device after this process; 0 if nobody will */
 	bool is_recoverable;       /* when this process dies, the device stays, and its users wait
-	                            * for ublk_device_recover; else it goes, and they get errors */
+				    * for ublk_device_recover; else it goes, and they get errors */
 };
 
 struct ublk_device;
@@ -30,8 +30,8 @@ struct ublk_device;
  * FAIL_UBLK_ABSENT, FAIL_UBLK, FAIL_OUT_OF_MEMORY, FAIL_NOT_ROOT, FAIL_IO_URING_ABSENT,
  * FAIL_SYSTEM; then nothing is left behind, unless the driver got stuck. */
 MUST_CHECK enum status ublk_device_start(struct ublk_device **device,
-                                         const struct ublk_device_options *options,
-                                         const struct block_volume *volume);
+					 const struct ublk_device_options *options,
+					 const struct block_volume *volume);
 
 /* Serves again, with the queues it had, the recoverable device with options->mark, whose process
  * died: its users go on where they waited. The volume must be the same as before. Only the mark
@@ -39,13 +39,13 @@ MUST_CHECK enum status ublk_device_start(struct ublk_device **device,
  * recover, and all of the above; then the device still waits, and the process should end, so that
  * another can try. */
 MUST_CHECK enum status ublk_device_recover(struct ublk_device **device,
-                                           const struct ublk_device_options *options,
-                                           const struct block_volume *volume);
+					   const struct ublk_device_options *options,
+					   const struct block_volume *volume);
 
 /* Removes the device, mounted or not, once its requests are answered, and gives back its memory.
  * What only the page cache has of a recoverable device that is still open is lost: refuse while
- * ublk_device_is_open, unless forced. Sets *device to NULL; OK if it is. FAIL_UBLK if the driver
- * got stuck: then the process should end. */
+ * ublk_device_is_open, unless forced. Sets *device to NULL; OK if it is. After a failure to remove
+ * it (FAIL_UBLK, or those of ublk_control_open) the process should end. */
 MUST_CHECK enum status ublk_device_stop(struct ublk_device **device);
 
 /* "/dev/ublkb3" */

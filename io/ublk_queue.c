@@ -1,12 +1,14 @@
 #include "io/ublk_queue.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "io/ublk_process.h"
@@ -56,7 +58,7 @@ static void check_counts(const struct ublk_queue *queue)
 {
 	CHECK(queue->counts[TAG_LOST] == 0);
 	CHECK(queue->counts[TAG_WITH_KERNEL] + queue->counts[TAG_WITH_US] +
-	              queue->counts[TAG_RETIRED] ==
+		      queue->counts[TAG_RETIRED] ==
 	      queue->options.depth);
 }
 
@@ -78,7 +80,7 @@ static void give_to_kernel(struct ublk_queue *queue, unsigned tag, uint32_t comm
 	};
 
 	ring_command(&queue->ring, ring_token(queue->handler, tag), DEVICE_SLOT, command, &payload,
-	             sizeof(payload));
+		     sizeof(payload));
 }
 
 static void answer(struct ublk_queue *queue, unsigned tag, int error)
@@ -90,7 +92,7 @@ static void answer(struct ublk_queue *queue, unsigned tag, int error)
 	}
 	move_tag(queue, tag, TAG_WITH_US, TAG_WITH_KERNEL);
 	give_to_kernel(queue, tag, UBLK_COMMIT_AND_FETCH,
-	               error != 0 ? -error : (int32_t)queue->tags[tag].size);
+		       error != 0 ? -error : (int32_t)queue->tags[tag].size);
 }
 
 static void request_complete(void *context, unsigned tag, int error)
@@ -100,7 +102,7 @@ static void request_complete(void *context, unsigned tag, int error)
 
 /* False for an operation that byok never offered. */
 static bool read_descriptor(const struct ublk_request_descriptor *descriptor,
-                            struct block_command *command)
+			    struct block_command *command)
 {
 	const uint32_t operation = descriptor->operation;
 
@@ -110,17 +112,10 @@ static bool read_descriptor(const struct ublk_request_descriptor *descriptor,
 		.size = (uint64_t)descriptor->unit_count * SECTOR_UNIT_SIZE,
 	};
 	switch (operation & UBLK_OPERATION_MASK) {
-	case UBLK_READ:
-		command->operation = BLOCK_READ;
-		return true;
-	case UBLK_WRITE:
-		command->operation = BLOCK_WRITE;
-		return true;
-	case UBLK_FLUSH:
-		*command = (struct block_command){.operation = BLOCK_FLUSH};
-		return true;
-	default:
-		return false;
+	case UBLK_READ: command->operation = BLOCK_READ; return true;
+	case UBLK_WRITE: command->operation = BLOCK_WRITE; return true;
+	case UBLK_FLUSH: *command = (struct block_command){.operation = BLOCK_FLUSH}; return true;
+	default: return false;
 	}
 }
 
@@ -149,7 +144,7 @@ static void tag_returned(void *context, uint32_t tag, int32_t result)
 	move_tag(queue, tag, TAG_WITH_KERNEL, TAG_RETIRED);
 	if (result < 0 && result != UBLK_RESULT_ABORT && queue->status == OK) {
 		log_errno(LOG_PRIORITY_ERROR, -result, "ublk queue %u, request %u",
-		          queue->options.index, tag);
+			  queue->options.index, tag);
 		queue->status = FAIL_UBLK;
 	}
 }
@@ -185,10 +180,10 @@ static enum status set_up_thread(const struct ublk_queue *queue)
 	TRY(ublk_process_join_flushers());
 	/* A cpuset may forbid all of these; then the scheduler chooses. */
 	error = pthread_setaffinity_np(pthread_self(), sizeof(queue->options.cpus),
-	                               (const cpu_set_t *)&queue->options.cpus);
+				       (const cpu_set_t *)&queue->options.cpus);
 	if (error != 0)
 		log_errno(LOG_PRIORITY_DEBUG, error, "ublk queue %u is not bound to its CPUs",
-		          queue->options.index);
+			  queue->options.index);
 	return OK;
 }
 
@@ -196,17 +191,18 @@ static enum status map_descriptors(struct ublk_queue *queue)
 {
 	void *mapping;
 
-	queue->descriptors_size =
-		ROUND_UP(queue->options.depth * sizeof(struct ublk_request_descriptor),
-		         (size_t)4096);
-	mapping = mmap(NULL, queue->descriptors_size, PROT_READ, MAP_SHARED,
-	               queue->options.device_fd,
-	               (off_t)(queue->options.index * UBLK_DESCRIPTORS_STRIDE));
+	queue->descriptors_size = ROUND_UP(
+		queue->options.depth * sizeof(struct ublk_request_descriptor), (size_t)4096);
+	mapping =
+		mmap(NULL, queue->descriptors_size, PROT_READ, MAP_SHARED, queue->options.device_fd,
+		     (off_t)(queue->options.index * UBLK_DESCRIPTORS_STRIDE));
 	if (mapping == MAP_FAILED) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "mapping the descriptors of ublk queue %u",
-		          queue->options.index);
+			  queue->options.index);
 		return FAIL_UBLK;
 	}
+	/* The device is not free for a successor while a child has this. */
+	(void)madvise(mapping, queue->descriptors_size, MADV_DONTFORK);
 	queue->descriptors = mapping;
 	return OK;
 }
@@ -229,8 +225,21 @@ static enum status open_parts(struct ublk_queue *queue)
 	TRY(ring_open(&queue->ring, &ring_options));
 	queue->handler = ring_add_handler(&queue->ring, tag_returned, queue);
 	TRY(block_engine_open(&queue->engine, &engine_options, queue->volume, &queue->ring,
-	                      &queue->pool, request_complete, queue));
+			      &queue->pool, request_complete, queue));
 	return ring_set_file(&queue->ring, DEVICE_SLOT, queue->options.device_fd);
+}
+
+/* A thread that answers requests needs no rights. Nor does the kernel then look for a partition
+ * table when it makes the device: a volume has no partitions, as it has none through dm-crypt. */
+static enum status drop_rights(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	if (syscall(SYS_capset, &header, none) == 0)
+		return OK;
+	log_errno(LOG_PRIORITY_ERROR, errno, "capset");
+	return FAIL_SYSTEM;
 }
 
 /* A refusal comes at once, so one turn without waiting sees it. */
@@ -266,6 +275,8 @@ static void *run(void *argument)
 
 	status = open_parts(queue);
 	if (status == OK)
+		status = drop_rights();
+	if (status == OK)
 		status = fetch_all(queue);
 	queue->start_status = status;
 	sem_post(&queue->is_started);
@@ -277,7 +288,7 @@ static void *run(void *argument)
 	/* Nobody is left to tell if this fails; the thread's end is seen by who joins it. */
 	if (write(queue->options.ended_fd, &one, sizeof(one)) < 0)
 		log_errno(LOG_PRIORITY_ERROR, errno, "eventfd of ublk queue %u",
-		          queue->options.index);
+			  queue->options.index);
 	return NULL;
 }
 
@@ -310,7 +321,7 @@ static void free_queue(struct ublk_queue *queue)
 }
 
 enum status ublk_queue_start(struct ublk_queue **result, const struct ublk_queue_options *options,
-                             const struct block_volume *volume)
+			     const struct block_volume *volume)
 {
 	struct ublk_queue *queue = calloc(1, sizeof(*queue));
 	enum status status;

@@ -30,8 +30,8 @@ struct ublk_queue;
  * The thread is marked as one that memory reclaim must not wait for (PR_SET_IO_FLUSHER), for it
  * may itself be what writes dirty pages out; without the right to, FAIL_NOT_ROOT. */
 MUST_CHECK enum status ublk_queue_start(struct ublk_queue **queue,
-                                        const struct ublk_queue_options *options,
-                                        const struct block_volume *volume);
+					const struct ublk_queue_options *options,
+					const struct block_volume *volume);
 
 /* Waits for the thread's end, which comes when the device is stopped or the queue fails, and gives
  * back its memory. OK if the kernel ended it and every request was answered. Sets *queue to NULL;
