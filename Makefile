@@ -22,8 +22,8 @@ Q := $(if $(V),,@)
 SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all asan unit unit-programs test tidy size kconfig-costs run menuconfig savedefconfig \
-	clean distclean help
+.PHONY: all asan unit unit-programs test tidy size kconfig-costs run bench-disk menuconfig \
+	savedefconfig clean distclean help
 all: $(O)/byok
 	@:
 
@@ -46,7 +46,7 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs run asan
+	kconfig-costs run asan bench-disk
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
@@ -228,6 +228,11 @@ run: | $(PACKAGES)/build $(PACKAGES)/vm
 	@$(MAKE) --no-print-directory all
 	@tests/vm/run
 
+# WORDS="--rounds 5 ..." go to the program.
+bench-disk: | $(PACKAGES)/build $(PACKAGES)/test
+	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
+	@tests/bench/disk --byok $(BUILD)/variants/full-gcc/byok --folder $(BUILD) $(WORDS)
+
 KEPT := $(addprefix $(BUILD)/,deps apt packages debs)
 clean:
 	@rm -rf $(filter-out $(KEPT),$(wildcard $(BUILD)/* $(BUILD)/.config*))
@@ -247,5 +252,6 @@ help:
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"
 	@echo "make size             the binary's size by configuration; fails over the limit"
 	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
+	@echo "make bench-disk       byok's NBD beside qemu-nbd and nbdkit, with fio; takes minutes"
 	@echo "make clean            remove what was built, but not the third-party parts"
 	@echo "make distclean        remove those and .config too"
