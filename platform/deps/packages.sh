@@ -16,8 +16,8 @@ test_packages=(
 	valgrind xfsprogs
 )
 vm_packages=(
-	busybox-static cpio cryptsetup-bin e2fsprogs kmod openssl python3 python3-cryptography
-	qemu-system-x86 qemu-utils xfsprogs xz-utils zstd
+	busybox-static cpio cryptsetup-bin dmsetup e2fsprogs kmod openssl python3
+	python3-cryptography qemu-system-x86 qemu-utils xfsprogs xz-utils zstd
 )
 
 only_print=no
