@@ -22,8 +22,8 @@ Q := $(if $(V),,@)
 SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all asan unit unit-programs test tidy size kconfig-costs run bench-disk menuconfig \
-	savedefconfig clean distclean help
+.PHONY: all asan unit unit-programs vm-programs test tidy size kconfig-costs run power-cuts \
+	bench-disk menuconfig savedefconfig clean distclean help
 all: $(O)/byok
 	@:
 
@@ -46,7 +46,7 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs run asan bench-disk
+	kconfig-costs run power-cuts asan bench-disk
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
@@ -208,6 +208,15 @@ $(O)/unit/%: $(OBJECTS)/tests/unit/%.o $(OBJECTS)/libsupport.a $(OBJECTS)/libbyo
 
 unit-programs: $(UNIT_PROGRAMS)
 
+# For the virtual machine: static, without any of byok.
+$(O)/vm-programs/%: $(OBJECTS)/tests/vm/%.o
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $< $(LINK_END)
+-include $(OBJECTS)/tests/vm/recorder.d
+
+vm-programs: $(O)/vm-programs/recorder
+	@:
+
 # Only the unit tests, quickly: gcc alone. `make test` is the whole.
 unit: | $(PACKAGES)/test
 	@tests/run unit-gcc
@@ -228,6 +237,11 @@ run: | $(PACKAGES)/build $(PACKAGES)/vm
 	@$(MAKE) --no-print-directory all
 	@tests/vm/run
 
+# COUNT of them; some are part of every `make run`.
+power-cuts: | $(PACKAGES)/build $(PACKAGES)/vm
+	@$(MAKE) --no-print-directory all
+	@tests/vm/run --power-cuts $(or $(COUNT),60)
+
 # WORDS="--rounds 5 ..." go to the program.
 bench-disk: | $(PACKAGES)/build $(PACKAGES)/test
 	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
@@ -247,6 +261,7 @@ help:
 	@echo "make NAME_defconfig   take a ready choice: $(NAMES)"
 	@echo "make savedefconfig    write what differs from the defaults to defconfig"
 	@echo "make run              boot a VM in which byok does its main job"
+	@echo "make power-cuts       only its power cuts, COUNT=60 of them"
 	@echo "make test             every test; closes with one line that adds them up"
 	@echo "make unit | tidy      only the unit tests (gcc) | only the source checks"
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"

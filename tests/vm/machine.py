@@ -42,10 +42,10 @@ class Machine:
 	"""One boot, from power-on to power-off."""
 
 	def __init__(self, *, image, console_log, disks, files, arguments="", accelerator=EMULATION,
-			interactive=False):
+			interactive=False, devices=()):
 		"""`image` is the folder that make-image fills; `files` (path -> content, executable) are
-		laid over it. `arguments` go onto the kernel's command line. The console goes to
-		`console_log`, and to the terminal as well when `interactive`."""
+		laid over it. `arguments` go onto the kernel's command line, `devices` onto QEMU's. The
+		console goes to `console_log`, and to the terminal as well when `interactive`."""
 		self.console_log = console_log
 		self.started = time.monotonic()
 		self.pending = b""
@@ -70,6 +70,7 @@ class Machine:
 		for number, disk in enumerate(disks):
 			command += ["-drive", f"file={disk},format=raw,if=none,id=disk{number},discard=unmap",
 				"-device", f"virtio-blk-pci,drive=disk{number}"]
+		command += devices
 		self.errors = open(console_log.with_suffix(".qemu"), "wb")
 		self.process = subprocess.Popen(
 			command, stdin=None if interactive else subprocess.DEVNULL,

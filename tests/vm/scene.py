@@ -43,6 +43,7 @@ class Scene:
 		self.kid = self.kid_file.read_text() if self.kid_file.exists() else None
 		self.machine = None
 		self.boots = 0
+		self.on_close = []
 		self.recovery_keys = {}
 		self.slot_secrets = {}
 		self.hashes = {}
@@ -51,9 +52,11 @@ class Scene:
 		"""Ends what runs, and deletes the disks and the vault unless they are to be kept."""
 		if self.machine:
 			self.machine.destroy()
+		for end in self.on_close:
+			end()
 		self.vault.stop()
 		if not keep_state:
-			shutil.rmtree(self.folder / "vault")
+			shutil.rmtree(self.folder / "vault", ignore_errors=True)
 			self.kid_file.unlink(missing_ok=True)
 			for name in DISKS:
 				self.disk_file(name).unlink(missing_ok=True)
