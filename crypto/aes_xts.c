@@ -48,7 +48,7 @@ static bool cpu_has(enum aes_xts_implementation implementation)
 }
 
 /* Overwrites the stack that an implementation has just used: compilers put registers there without
- * telling, and BearSSL leaves its key schedule. */
+ * telling, and BearSSL leaves its key schedule. (VAES512 does so itself: memset is slow beside it.) */
 __attribute__((noinline)) static void wipe_used_stack(void)
 {
 	uint8_t bytes[1536];
@@ -101,6 +101,8 @@ enum status aes_xts_key_init_for(struct aes_xts_key *key,
 				 enum aes_xts_implementation implementation,
 				 const uint8_t bytes[static AES_XTS_KEY_SIZE], size_t sector_size)
 {
+	struct cpu_features cpu;
+
 	CHECK(aes_xts_implementation_available(implementation));
 	if (!sector_size_served(sector_size))
 		return FAIL_SEGMENT;
@@ -108,6 +110,8 @@ enum status aes_xts_key_init_for(struct aes_xts_key *key,
 		return FAIL_KEY_HALVES_EQUAL;
 	implementations[implementation].expand(key, bytes);
 	wipe_used_stack();
+	cpu_detect(&cpu);
+	key->shifts_beside_aes = cpu.shifts_beside_aes;
 	key->sector_size = sector_size;
 	key->implementation = implementation;
 	return OK;
@@ -136,14 +140,16 @@ void aes_xts_encrypt(const struct aes_xts_key *key, const struct sector_run *run
 {
 	check_runs(key, runs, run_count);
 	implementations[key->implementation].encrypt(key, runs, run_count);
-	wipe_used_stack();
+	if (key->implementation != AES_XTS_VAES512)
+		wipe_used_stack();
 }
 
 void aes_xts_decrypt(const struct aes_xts_key *key, const struct sector_run *runs, size_t run_count)
 {
 	check_runs(key, runs, run_count);
 	implementations[key->implementation].decrypt(key, runs, run_count);
-	wipe_used_stack();
+	if (key->implementation != AES_XTS_VAES512)
+		wipe_used_stack();
 }
 
 void aes_xts_encrypt_opaque(const void *key, const struct sector_run *runs, size_t run_count)

@@ -30,8 +30,9 @@ enum aes_xts_implementation {
 struct aes_xts_key {
 	union {
 		struct { /* for AES instructions */
-			_Alignas(64) uint8_t data_encrypt[AES_XTS_ROUND_KEYS][16];
-			uint8_t data_decrypt[AES_XTS_ROUND_KEYS][16]; /* of the equivalent cipher */
+			/* Each four times: for wide vectors, loading is cheaper than spreading. */
+			_Alignas(64) uint8_t data_encrypt[AES_XTS_ROUND_KEYS][64];
+			uint8_t data_decrypt[AES_XTS_ROUND_KEYS][64]; /* of the equivalent cipher */
 			uint8_t tweak[AES_XTS_ROUND_KEYS][16];
 		} rounds;
 		struct {
@@ -40,6 +41,7 @@ struct aes_xts_key {
 		} bit_sliced;
 	};
 	size_t sector_size;
+	bool shifts_beside_aes; /* as in struct cpu_features; either way is right on any CPU */
 	enum aes_xts_implementation implementation;
 };
 

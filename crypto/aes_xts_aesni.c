@@ -62,23 +62,35 @@ INLINE void expand(uint8_t rounds[static AES_XTS_ROUND_KEYS][16], const uint8_t 
 	EXPAND_EVEN(14, 0x40)
 }
 
-/* The schedule of the equivalent inverse cipher, in the order of use: FIPS 197 section 5.3.5. */
-INLINE void invert(uint8_t inverse[static AES_XTS_ROUND_KEYS][16],
-		   uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+INLINE void store_wide(uint8_t target[static 64], VECTOR round_key)
 {
+	for (unsigned i = 0; i < 4; i++)
+		V_STORE(target + 16 * i, round_key);
+}
+
+/* Both schedules of the data key. That of the equivalent inverse cipher stands in the order of use:
+ * FIPS 197 section 5.3.5. */
+INLINE void expand_data(struct aes_xts_key *key, const uint8_t bytes[static 32])
+{
+	uint8_t rounds[AES_XTS_ROUND_KEYS][16];
 	const unsigned last = AES_XTS_ROUND_KEYS - 1;
 
-	V_STORE(inverse[0], V_LOAD(rounds[last]));
-	for (unsigned i = 1; i < last; i++)
-		V_STORE(inverse[i], _mm_aesimc_si128(V_LOAD(rounds[last - i])));
-	V_STORE(inverse[last], V_LOAD(rounds[0]));
+	expand(rounds, bytes);
+	for (unsigned i = 0; i <= last; i++) {
+		VECTOR inverse = V_LOAD(rounds[last - i]);
+
+		store_wide(key->rounds.data_encrypt[i], V_LOAD(rounds[i]));
+		if (i != 0 && i != last)
+			inverse = _mm_aesimc_si128(inverse);
+		store_wide(key->rounds.data_decrypt[i], inverse);
+	}
+	secret_wipe_bytes(rounds, sizeof(rounds));
 }
 
 AES_XTS_CLEARS_REGISTERS TARGET void
 aes_xts_aesni_expand(struct aes_xts_key *key, const uint8_t bytes[static AES_XTS_KEY_SIZE])
 {
-	expand(key->rounds.data_encrypt, bytes);
-	invert(key->rounds.data_decrypt, key->rounds.data_encrypt);
+	expand_data(key, bytes);
 	expand(key->rounds.tweak, bytes + AES_XTS_KEY_SIZE / 2);
 }
 

@@ -67,13 +67,13 @@ INLINE VECTOR step_tweak(VECTOR tweak, VECTOR polynomial, VECTOR correction)
 		      V_MULTIPLY(V_RIGHT(tweak, 16 - LANES), polynomial, 0x00), correction);
 }
 
-INLINE struct constants prepare(const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+INLINE struct constants prepare(const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
 {
 	static const uint64_t polynomial[2] = {AES_XTS_POLYNOMIAL, 0};
 	struct constants constants = {.polynomial = V_BROADCAST(polynomial)};
 
-	constants.last = V_BROADCAST(rounds[LAST_ROUND]);
-	constants.first = V_XOR(V_BROADCAST(rounds[0]), constants.last);
+	constants.last = V_LOAD(rounds[LAST_ROUND]);
+	constants.first = V_XOR(V_LOAD(rounds[0]), constants.last);
 	constants.step = step_tweak(constants.last, constants.polynomial, constants.last);
 	return constants;
 }
@@ -119,7 +119,7 @@ INLINE void encrypt_tweaks(uint8_t tweaks[static BATCH_SECTORS][16],
 /* `ahead` is where to prefetch from, and is never read otherwise. */
 INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_size,
 			     const uint8_t first_tweak[static 16],
-			     const uint8_t rounds[static AES_XTS_ROUND_KEYS][16],
+			     const uint8_t rounds[static AES_XTS_ROUND_KEYS][64],
 			     const struct constants *constants, bool encrypt, uintptr_t ahead)
 {
 	const uint8_t *source = sector->source;
@@ -133,7 +133,7 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 #define MIDDLE(i) \
 	block##i = encrypt ? V_ENCRYPT(block##i, round_key) : V_DECRYPT(block##i, round_key);
 #define MIDDLE_ROUND(r)                                                                       \
-	round_key = V_BROADCAST(rounds[r]);                                                   \
+	round_key = V_LOAD(rounds[r]);                                                   \
 	if ((r - 1) * CACHE_LINE_SIZE < GROUP_SIZE)                                           \
 		_mm_prefetch((const char *)(ahead + (r - 1) * CACHE_LINE_SIZE), _MM_HINT_T0); \
 	EACH_VECTOR(MIDDLE)
@@ -160,7 +160,7 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 }
 
 INLINE void kernel_run(const struct aes_xts_key *key, const struct sector_run *runs,
-		       size_t run_count, const uint8_t data_rounds[static AES_XTS_ROUND_KEYS][16],
+		       size_t run_count, const uint8_t data_rounds[static AES_XTS_ROUND_KEYS][64],
 		       bool encrypt)
 {
 	struct aes_xts_cursor cursor = {runs, run_count, 0};

@@ -29,6 +29,14 @@ static bool model_slows_under_zmm(uint32_t signature)
 	return false;
 }
 
+static bool vendor_is_amd(void)
+{
+	uint32_t a, b, c, d;
+
+	return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx &&
+	       d == signature_AMD_edx;
+}
+
 static void read_model(char model[static 64])
 {
 	uint32_t words[12];
@@ -52,6 +60,7 @@ void cpu_detect(struct cpu_features *features)
 	if (!__get_cpuid(1, &a, &b, &c, &d))
 		return;
 	features->avoid_zmm = model_slows_under_zmm(a);
+	features->shifts_beside_aes = vendor_is_amd();
 	features->aes_ni = (c & bit_AES) && (c & bit_SSE4_1) && (c & bit_PCLMUL);
 	if (c & bit_OSXSAVE)
 		state = enabled_register_state();
