@@ -10,6 +10,7 @@ static const enum nbd_connection_state next_state[NBD_CONNECTION_STATES][NBD_CON
 	[NBD_CONNECTION_FREE] =
 		{
 			[NBD_CONNECTION_ACCEPTED] = NBD_CONNECTION_HANDSHAKE,
+			[NBD_CONNECTION_CONNECTED] = NBD_CONNECTION_TRANSMISSION,
 		},
 	[NBD_CONNECTION_HANDSHAKE] =
 		{
@@ -64,18 +65,32 @@ static void fail(struct nbd_connection *connection, const char *why)
 	step(connection, NBD_CONNECTION_FAILED);
 }
 
-void nbd_connection_start(struct nbd_connection *connection, struct nbd_service *service, int fd,
-			  uint64_t handshake_deadline_ms)
+static bool take_socket(struct nbd_connection *connection, struct nbd_service *service, int fd,
+			enum nbd_connection_event event)
 {
 	CHECK(connection->state == NBD_CONNECTION_FREE);
 	if (ring_set_file(&service->ring, service->first_slot + connection->number, fd) != OK) {
 		close(fd);
-		return;
+		return false;
 	}
-	step(connection, NBD_CONNECTION_ACCEPTED);
+	step(connection, event);
 	connection->fd = fd;
+	return true;
+}
+
+void nbd_connection_start(struct nbd_connection *connection, struct nbd_service *service, int fd,
+			  uint64_t handshake_deadline_ms)
+{
+	if (!take_socket(connection, service, fd, NBD_CONNECTION_ACCEPTED))
+		return;
 	connection->handshake_deadline_ms = handshake_deadline_ms;
 	nbd_handshake_init(&connection->handshake);
+}
+
+void nbd_connection_start_agreed(struct nbd_connection *connection, struct nbd_service *service,
+				 int fd)
+{
+	(void)take_socket(connection, service, fd, NBD_CONNECTION_CONNECTED);
 }
 
 /* The type of the count is the C library's choice. */

@@ -39,6 +39,7 @@ enum nbd_connection_state {
 
 enum nbd_connection_event {
 	NBD_CONNECTION_ACCEPTED,
+	NBD_CONNECTION_CONNECTED, /* with a client that needs no handshake */
 	NBD_CONNECTION_AGREED,  /* the handshake is over */
 	NBD_CONNECTION_ENDED,   /* by the client's goodbye or end of stream, or by our stopping */
 	NBD_CONNECTION_FAILED,  /* the client broke the protocol, or the socket did */
@@ -92,6 +93,10 @@ struct nbd_connection {
 /* Takes `fd`. Closes it and stays free if the ring will not have it. */
 void nbd_connection_start(struct nbd_connection *connection, struct nbd_service *service, int fd,
 			  uint64_t handshake_deadline_ms);
+
+/* The same for a client that knows all that a handshake would tell: the kernel's. */
+void nbd_connection_start_agreed(struct nbd_connection *connection, struct nbd_service *service,
+				 int fd);
 
 /* From the ring's handlers. */
 void nbd_connection_note_received(struct nbd_connection *connection, struct nbd_service *service,

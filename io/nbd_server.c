@@ -80,11 +80,18 @@ static struct nbd_connection *find_free(struct nbd_server *server)
 	return NULL;
 }
 
+static void enlarge_send_buffer(int fd)
+{
+	const int size = SEND_BUFFER_SIZE;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 static void handle_accepted(void *context, uint32_t index, int32_t result)
 {
 	struct nbd_server *server = context;
 	struct nbd_connection *connection = find_free(server);
-	int size = SEND_BUFFER_SIZE;
 
 	(void)index;
 	server->is_accepting = false;
@@ -100,8 +107,7 @@ static void handle_accepted(void *context, uint32_t index, int32_t result)
 	}
 	/* Only looked for when there was a free one, and only this handler takes it. */
 	CHECK(connection != NULL);
-	if (setsockopt(result, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) != 0)
-		(void)setsockopt(result, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	enlarge_send_buffer(result);
 	nbd_connection_start(connection, &server->service, result,
 			     clock_now_ms() + HANDSHAKE_TIME_MS);
 }
@@ -142,6 +148,11 @@ static void handle_tick(void *context, uint32_t index, int32_t result)
 /* --- the loop ----------------------------------------------------------------------------------
  */
 
+static bool is_listening(const struct nbd_server *server)
+{
+	return server->socket.fd >= 0;
+}
+
 static bool needs_tick(const struct nbd_server *server)
 {
 	if (server->is_stopping || server->accept_must_rest)
@@ -156,8 +167,8 @@ static void start_housekeeping(struct nbd_server *server)
 {
 	struct ring *ring = &server->service.ring;
 
-	if (!server->is_accepting && !server->accept_must_rest && !server->is_stopping &&
-	    find_free(server) != NULL) {
+	if (is_listening(server) && !server->is_accepting && !server->accept_must_rest &&
+	    !server->is_stopping && find_free(server) != NULL) {
 		server->is_accepting = true;
 		ring_accept(ring, ring_token(server->accept_handler, 0), SLOT_LISTENER);
 	}
@@ -177,7 +188,7 @@ static bool can_go_on(const struct nbd_server *server)
 
 static bool has_ended(const struct nbd_server *server)
 {
-	if (!server->is_stopping)
+	if (!server->is_stopping && is_listening(server))
 		return false;
 	for (unsigned i = 0; i < server->connection_count; i++)
 		if (server->connections[i].state != NBD_CONNECTION_FREE)
@@ -206,6 +217,8 @@ static enum status turn(struct nbd_server *server)
 enum status nbd_server_serve(struct nbd_server *server)
 {
 	ring_wait_readable(&server->service.ring, ring_token(server->stop_handler, 0), SLOT_STOP);
+	for (unsigned i = 0; i < server->connection_count; i++)
+		nbd_connection_go_on(&server->connections[i], &server->service);
 	start_housekeeping(server);
 	while (!has_ended(server))
 		TRY(turn(server));
@@ -277,9 +290,26 @@ static enum status open_all(struct nbd_server *server, const struct nbd_server_o
 			.input = buffer_pool_at(&server->service.inputs, i),
 			.replies = server->replies + (size_t)i * options->queue_depth,
 		};
+	TRY(ring_set_file(&server->service.ring, SLOT_STOP, options->stop_fd));
+	if (options->socket_path == NULL)
+		return OK;
 	TRY(nbd_socket_open(&server->socket, options->socket_path));
-	TRY(ring_set_file(&server->service.ring, SLOT_LISTENER, server->socket.fd));
-	return ring_set_file(&server->service.ring, SLOT_STOP, options->stop_fd);
+	return ring_set_file(&server->service.ring, SLOT_LISTENER, server->socket.fd);
+}
+
+static void take_connected(struct nbd_server *server, const struct nbd_server_options *options)
+{
+	for (unsigned i = 0; i < options->connected_count; i++) {
+		enlarge_send_buffer(options->connected_fds[i]);
+		nbd_connection_start_agreed(&server->connections[i], &server->service,
+					    options->connected_fds[i]);
+	}
+}
+
+static void close_connected(const struct nbd_server_options *options)
+{
+	for (unsigned i = 0; i < options->connected_count; i++)
+		close(options->connected_fds[i]);
 }
 
 enum status nbd_server_open(struct nbd_server **server_out,
@@ -291,16 +321,21 @@ enum status nbd_server_open(struct nbd_server **server_out,
 
 	CHECK(strlen(options->export_name) <= NBD_EXPORT_NAME_SIZE_MAX);
 	CHECK(options->connections_max > 0 && options->queue_depth > 0);
-	if (server == NULL)
+	if (server == NULL) {
+		close_connected(options);
 		return FAIL_OUT_OF_MEMORY;
+	}
 	server->volume = volume;
 	server->connection_count = MINIMUM(options->connections_max, options->queue_depth);
 	server->socket.fd = -1;
+	CHECK(options->connected_count <= server->connection_count);
 	status = open_all(server, options);
 	if (status != OK) {
+		close_connected(options);
 		nbd_server_close(&server);
 		return status;
 	}
+	take_connected(server, options);
 	*server_out = server;
 	return OK;
 }

@@ -49,6 +49,19 @@ static void start(void)
 	start_with((struct nbd_server_options){0});
 }
 
+/* The client that needs no handshake: our end of a pair, the other end of which the server has. */
+static int start_connected(void)
+{
+	static int fds[2];
+	const struct timeval patience = {.tv_sec = NBD_CLIENT_PATIENCE_S};
+
+	prepare();
+	EXPECT_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	EXPECT_EQUAL(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+	start_with((struct nbd_server_options){.connected_fds = &fds[1], .connected_count = 1});
+	return fds[0];
+}
+
 /* A new client gets what it asks for. */
 static void expect_service(void)
 {
@@ -664,4 +677,25 @@ TEST(requests_in_pieces_are_the_same_to_a_client)
 	EXPECT_BYTES(received, plaintext, REQUEST_SIZE_MAX);
 	close(fd);
 	stop();
+}
+
+TEST(a_connected_client_is_served_without_handshake)
+{
+	int fd = start_connected();
+
+	nbd_client_write(fd, 8192, plaintext, 8192);
+	nbd_client_read(fd, 8192, received, 8192);
+	EXPECT_BYTES(received, plaintext, 8192);
+	EXPECT_OK(nbd_thread_stop());
+	close(fd);
+}
+
+TEST(serving_ends_when_the_connected_client_has_left)
+{
+	int fd = start_connected();
+
+	nbd_client_write(fd, 0, plaintext, 4096);
+	close(fd);
+	/* Without being told to stop. */
+	EXPECT_OK(nbd_thread_join());
 }

@@ -83,7 +83,8 @@ static inline enum status nbd_thread_start(const struct block_volume *volume,
 {
 	uint64_t opened;
 
-	options.socket_path = options.socket_path == NULL ? nbd_socket_path() : options.socket_path;
+	if (options.socket_path == NULL && options.connected_count == 0)
+		options.socket_path = nbd_socket_path();
 	options.export_name = "volume";
 	options.connections_max = options.connections_max == 0 ? 4 : options.connections_max;
 	options.queue_depth = options.queue_depth == 0 ? 16 : options.queue_depth;
