@@ -307,11 +307,19 @@
 	       "see the line logged above")                                                       \
 	STATUS(FAIL_NBD_SOCKET, 119, "nbd-socket", "the NBD socket cannot be made",               \
 	       "check its path and permissions")                                                  \
+	STATUS(FAIL_DM_CRYPT_ABSENT, 120, "dm-crypt-absent", "this kernel has no dm-crypt",       \
+	       "load dm_crypt, or choose another data_path in byok.conf")                         \
 	STATUS(FAIL_IO_URING_ABSENT, 121, "io-uring-absent",                                      \
 	       "this kernel does not allow io_uring",                                             \
 	       "allow it: sysctl kernel.io_uring_disabled=0")                                     \
 	STATUS(FAIL_DEVICE_IN_USE, 122, "device-in-use", "the device is mounted or open",         \
-	       "unmount it first")
+	       "unmount it first")                                                                \
+	STATUS(FAIL_DM_CRYPT, 123, "dm-crypt", "the kernel's device mapper refused a command",    \
+	       "see the line logged above")                                                       \
+	STATUS(FAIL_NBD_KERNEL_ABSENT, 124, "nbd-kernel-absent", "this kernel has no NBD driver", \
+	       "load nbd, or choose another data_path in byok.conf")                              \
+	STATUS(FAIL_NBD_KERNEL, 125, "nbd-kernel", "the kernel's NBD driver refused a command",   \
+	       "see the line logged above")
 
 enum status {
 #define STATUS_ENUM(name, exit_code, word, sentence, advice) name,
