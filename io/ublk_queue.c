@@ -100,7 +100,7 @@ static void request_complete(void *context, unsigned tag, int error)
 	answer(context, tag, error);
 }
 
-/* False for an operation that byok never offered. */
+/* False for what byok never offered. */
 static bool read_descriptor(const struct ublk_request_descriptor *descriptor,
 			    struct block_command *command)
 {
@@ -108,9 +108,11 @@ static bool read_descriptor(const struct ublk_request_descriptor *descriptor,
 
 	*command = (struct block_command){
 		.is_durable = (operation & UBLK_REQUEST_FUA) != 0,
-		.offset_bytes = descriptor->first_unit * SECTOR_UNIT_SIZE,
 		.size = (uint64_t)descriptor->unit_count * SECTOR_UNIT_SIZE,
 	};
+	if (__builtin_mul_overflow(descriptor->first_unit, SECTOR_UNIT_SIZE,
+				   &command->offset_bytes))
+		return false;
 	switch (operation & UBLK_OPERATION_MASK) {
 	case UBLK_READ: command->operation = BLOCK_READ; return true;
 	case UBLK_WRITE: command->operation = BLOCK_WRITE; return true;
