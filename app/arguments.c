@@ -26,6 +26,8 @@ static const struct option_entry option_table[OPTIONS] = {
 	[OPTION_FORCE] = {"--force", NULL, "do it although data or users may suffer"},
 	[OPTION_JSON] = {"--json", NULL, "for scripts"},
 	[OPTION_READ_ONLY] = {"--read-only", NULL, "never write to the disk"},
+	[OPTION_IMPLEMENTATION] = {"--implementation", "NAME", "only this one of the cipher's"},
+	[OPTION_QUICK] = {"--quick", NULL, "fewer samples, so less sure"},
 };
 
 static void say_usage_error(const struct command *command, const char *what, const char *which)

@@ -12,6 +12,7 @@ enum status cmd_dump(struct arguments *arguments);
 enum status cmd_recover(struct arguments *arguments);
 enum status cmd_lock(struct arguments *arguments);
 enum status cmd_selftest(struct arguments *arguments);
+enum status cmd_bench(struct arguments *arguments);
 enum status cmd_version(struct arguments *arguments);
 
 #endif
