@@ -588,6 +588,7 @@ __attribute__((noinline)) TARGET static void leave_nothing(struct workspace *wor
 			 :
 			 :
 			 : "memory");
+	_mm256_zeroupper();
 }
 
 typedef void transform(struct workspace *workspace, const struct aes_xts_key *key,
