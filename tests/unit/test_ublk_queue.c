@@ -245,6 +245,8 @@ TEST(a_queue_whose_answer_is_refused_ends_but_lets_the_disk_finish)
 	EXPECT_STATUS(serve(), FAIL_UBLK);
 	EXPECT_EQUAL(fake.waiting_count, 0);
 	EXPECT_EQUAL(fake.started[FAKE_WRITE], FAKE_UBLK_DEPTH);
+	for (unsigned i = 1; i < FAKE_UBLK_DEPTH; i++)
+		EXPECT_EQUAL(fake_ublk.requests[i].answer_count, 0);
 	EXPECT_TRUE(fake_ublk.is_closed);
 	EXPECT_TRUE(has_told_its_end());
 }
