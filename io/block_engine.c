@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/probes.h"
+
 /* Before a cipher list of at least this many bytes, what was started goes to the disk first, so
  * that disk and cipher work at the same time. Below it the trip into the kernel costs more than it
  * wins. */
@@ -136,6 +138,7 @@ static void handle_disk(void *context, uint32_t index, int32_t result)
 	CHECK(index < engine->piece_count && engine->pieces_with_disk > 0);
 	piece = &engine->pieces[index];
 	engine->pieces_with_disk--;
+	PROBES_DISK_DONE(engine, index, piece, result);
 	step(engine, piece,
 	     block_request_take_result(piece, result, engine->volume->disk->logical_block_size));
 	act(engine, index);
@@ -210,6 +213,7 @@ void block_engine_submit(struct block_engine *engine, unsigned number,
 	CHECK(number < engine->tag_count);
 	tag = &engine->tags[number];
 	CHECK(tag->piece_count == 0);
+	PROBES_REQUEST_START(engine, number, command);
 	*tag = (struct tag){.command = *command};
 	engine->tags_open++;
 	if (error != 0) {
@@ -258,6 +262,7 @@ static enum status transform(struct block_engine *engine, struct queue *queue,
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t index = pop(queue);
 
+		PROBES_CIPHER_DONE(engine, index, &engine->pieces[index]);
 		step(engine, &engine->pieces[index], REQUEST_TRANSFORMED);
 		act(engine, index);
 	}
@@ -286,6 +291,7 @@ static void tell(struct block_engine *engine)
 			continue;
 		}
 		engine->tags_open--;
+		PROBES_COMMIT(engine, number, &tag->command, tag->error);
 		engine->complete(engine->context, number, tag->error);
 	}
 }

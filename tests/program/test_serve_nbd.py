@@ -111,3 +111,11 @@ def a_client_that_dies_in_the_middle_harms_nobody_else(t):
 		fio.kill()
 		fio.wait()
 	t.must("qemu-io", "-f", "raw", "-c", "write -P 7 0 1M", "-c", "read -P 7 0 1M", uri(socket))
+
+
+@test
+def tracers_find_the_stages_of_a_request_in_the_program(t):
+	"""As ELF notes, which stripping must not take away."""
+	notes = t.must("readelf", "-n", t.program).stdout
+	found = sorted(line.split()[1] for line in notes.splitlines() if "Name: " in line)
+	expect_equal(found, ["cipher_done", "commit", "disk_done", "request_start"], "the probes")
