@@ -22,8 +22,8 @@ Q := $(if $(V),,@)
 SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all asan unit unit-programs vm-programs test tidy size kconfig-costs run power-cuts \
-	bench-disk menuconfig savedefconfig clean distclean help
+.PHONY: all asan bench-crypto unit unit-programs vm-programs test tidy size kconfig-costs run \
+	power-cuts bench-disk menuconfig savedefconfig clean distclean help
 all: $(O)/byok
 	@:
 
@@ -230,6 +230,11 @@ tidy:
 size: | $(PACKAGES)/build
 	@tests/builds gcc
 
+# Beside OpenSSL and libgcrypt, interleaved; for looking at, not a test.
+bench-crypto: | $(PACKAGES)/build $(PACKAGES)/bench
+	@$(MAKE) --no-print-directory $(BUILD)/deps/host/versions
+	@tests/bench/run
+
 kconfig-costs: | $(PACKAGES)/build
 	@tests/kconfig-costs $(if $(WRITE),--write)
 
@@ -265,6 +270,7 @@ help:
 	@echo "make test             every test; closes with one line that adds them up"
 	@echo "make unit | tidy      only the unit tests (gcc) | only the source checks"
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"
+	@echo "make bench-crypto     the cipher's speed beside OpenSSL's and libgcrypt's"
 	@echo "make size             the binary's size by configuration; fails over the limit"
 	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
 	@echo "make bench-disk       byok's NBD beside qemu-nbd and nbdkit, with fio; takes minutes"

@@ -2,6 +2,7 @@
 # Installs the Debian packages of the named sets that this machine lacks: packages.sh SET...
 #   build   what `make` needs        test   what `make test` needs beyond that
 #   vm      what `make run` needs beyond build
+#   bench   what `make bench-crypto` needs beyond build
 # Quiet, and does nothing when all are there. Without root it says what to run and fails.
 # `packages.sh --missing SET...` only prints what is missing.
 set -euo pipefail
@@ -15,6 +16,7 @@ test_packages=(
 	libssl-dev mandoc nbdkit openssl python3 python3-cryptography qemu-utils strace util-linux
 	valgrind xfsprogs
 )
+bench_packages=(libgcrypt20-dev libssl-dev util-linux)
 vm_packages=(
 	busybox-static cpio cryptsetup-bin dmsetup e2fsprogs kmod openssl python3
 	python3-cryptography qemu-system-x86 qemu-utils xfsprogs xz-utils zstd
@@ -22,13 +24,14 @@ vm_packages=(
 
 only_print=no
 if [ "${1:-}" = --missing ]; then only_print=yes; shift; fi
-[ $# -ge 1 ] || { echo "usage: packages.sh [--missing] build|test|vm..." >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: packages.sh [--missing] build|test|vm|bench..." >&2; exit 2; }
 
 wanted=()
 for set in "$@"; do
 	case $set in
 	build) wanted+=("${build_packages[@]}") ;;
 	test)  wanted+=("${test_packages[@]}") ;;
+	bench) wanted+=("${bench_packages[@]}") ;;
 	vm)    wanted+=("${vm_packages[@]}") ;;
 	*)     echo "packages: there is no set $set" >&2; exit 2 ;;
 	esac
