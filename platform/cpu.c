@@ -31,7 +31,7 @@ static bool model_slows_under_zmm(uint32_t signature)
 
 static bool vendor_is_amd(void)
 {
-	uint32_t a, b, c, d;
+	uint32_t a = 0, b = 0, c = 0, d = 0;
 
 	return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx &&
 	       d == signature_AMD_edx;
