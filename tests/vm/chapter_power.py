@@ -11,36 +11,22 @@ writes: those of a cut are drawn by chance, from the seed that is printed."""
 import os
 import random
 import re
-import subprocess
 import time
 
+import local_volume
+from local_volume import device_of, make_volume, queue_attributes
 from machine import BOOT_SECONDS, TOP, Machine
 from steps import Chapter, check
 from volatile_disk import BLOCK_SIZE, VolatileDisk
 
-# name -> (file system, its disk in the machine, options of mkfs). A SCSI disk has FUA, unlike
-# virtio's.
-DISKS = {"ext4": ("ext4", "/dev/vda", "-q"), "xfs": ("xfs", "/dev/sda", "-q"),
-	"lying": ("ext4", "/dev/vdb", "-q")}
+# name -> (file system, its disk in the machine). A SCSI disk has FUA, unlike virtio's.
+DISKS = {"ext4": ("ext4", "/dev/vda"), "xfs": ("xfs", "/dev/sda"), "lying": ("ext4", "/dev/vdb")}
 HONEST = ("ext4", "xfs")
+RECORDER = TOP / "build/vm-programs/recorder"
 DISK_BYTES = 384 << 20
 CUTS_PER_ROUND = 4
-CUTS_IN_SHORT = 4
+CUTS_IN_SHORT = 3
 SECONDS_BETWEEN_CUTS = (0.3, 2.0)
-
-# In the foreground byok makes no name under /dev/byok, but says which device it is:
-# serve DISK NAME, until it is there as /dev/byok/NAME
-SERVE = """#!/bin/sh
-rm -f /run/log/$2
-byok serve --disk $1 --key-file /etc/key >/run/log/$2 2>&1 &
-echo $! >/run/$2.pid
-until device=$(grep -so '/dev/ublkb.*' /run/log/$2); do
-	kill -0 $! 2>/dev/null || { cat /run/log/$2; exit 1; }
-	usleep 20000
-done
-mkdir -p /dev/byok
-ln -sf $device /dev/byok/$2
-"""
 
 # Serves a disk, mounts it, judges it, and looks for what its file system would have to repair:
 # judge DISK NAME TYPE ACKED
@@ -52,32 +38,16 @@ if mount -t $3 /dev/byok/$2 /mnt/$2; then
 	status=$?
 	umount /mnt/$2
 	case $3 in
-	ext4) e2fsck -fn /dev/byok/$2 >/run/log/fsck 2>&1 ;;
-	xfs) xfs_repair -n /dev/byok/$2 >/run/log/fsck 2>&1 ;;
-	esac || { status=1; cat /run/log/fsck; }
+	ext4) e2fsck -fn /dev/byok/$2 >/run/log/fsck.$2 2>&1 ;;
+	xfs) xfs_repair -n /dev/byok/$2 >/run/log/fsck.$2 2>&1 ;;
+	esac || { status=1; cat /run/log/fsck.$2; }
 else
 	status=1
 	dmesg | tail -n 5
 fi
-kill $(cat /run/$2.pid)
-while kill -0 $(cat /run/$2.pid) 2>/dev/null; do usleep 20000; done
+leave $2
 exit $status
 """
-
-
-KEY = b"power" * 8
-
-
-def make_volume(path, name, size_bytes, sector_size=4096):
-	"""As `byok format` would, but with a passphrase that takes no time to try: emulated, that is
-	most of what it takes to serve a disk."""
-	with open(path, "wb") as file:
-		file.truncate(size_bytes)
-	result = subprocess.run(["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2",
-		"--cipher", "aes-xts-plain64", "--key-size", "512", "--sector-size", str(sector_size),
-		"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--label", name,
-		"--key-file", "-", path], input=KEY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-	check(result.returncode == 0, f"cryptsetup makes no volume: {result.stdout.decode()}")
 
 
 class Cut:
@@ -118,11 +88,10 @@ class Machines:
 		scene = self.scene
 		if scene.machine:
 			scene.machine.destroy()
-		files = {"usr/bin/recorder": ((TOP / "build/vm-programs/recorder").read_bytes(), True),
-			"usr/bin/serve": (SERVE.encode(), True), "usr/bin/judge": (JUDGE.encode(), True),
-			"etc/key": (KEY, False)}
+		files = {"usr/bin/recorder": (RECORDER.read_bytes(), True),
+			"usr/bin/judge": (JUDGE.encode(), True), **local_volume.FILES}
 		devices = ["-device", "virtio-scsi-pci,id=scsi"]
-		for name, (_, path, _) in DISKS.items():
+		for name, (_, path) in DISKS.items():
 			kind = "virtio-blk-pci" if path.startswith("/dev/v") else "scsi-hd,bus=scsi.0,dpofua=on"
 			devices += ["-drive", f"file=nbd:unix:{self.disks[name].socket_path},format=raw,"
 				f"if=none,id={name}", "-device",
@@ -142,12 +111,16 @@ class Machines:
 			arguments="byok.serve=no", accelerator=scene.accelerator)
 		return scene.machine.wait_until_booted(BOOT_SECONDS)
 
+	def at_once(self, commands, seconds):
+		"""Shell commands beside each other: most wait for a disk or for each other's end."""
+		started = " ".join(f"{command} & jobs=\"$jobs $!\";" for command in commands)
+		self.scene.machine.run(f"{started} for job in $jobs; do wait $job || exit; done", seconds)
+
 	def serve(self):
-		for name, (_, path, _) in DISKS.items():
-			self.scene.machine.run(f"serve {path} {name}")
+		self.at_once([f"serve {path} {name}" for name, (_, path) in DISKS.items()], 60)
 
 	def mount(self):
-		for name, (kind, _, _) in DISKS.items():
+		for name, (kind, _) in DISKS.items():
 			self.scene.machine.run(
 				f"mkdir -p /mnt/{name} && mount -t {kind} /dev/byok/{name} /mnt/{name}")
 
@@ -190,18 +163,21 @@ class Machines:
 		for name, disk in self.disks.items():
 			disk.become(self.cuts[-1].images[name])
 
-	def judge(self, number, name):
-		"""(whether all is there, what was said)"""
+	def judge(self, number, names):
+		"""{name: (whether all is there, what was said)}"""
 		machine = self.scene.machine
-		disk = machine.run(f"grep -lx {number}-{name} /sys/block/*/serial").split("/")[3]
-		answer = machine.attempt(
-			f"judge /dev/{disk} {name} {DISKS[name][0]} /etc/acked/{number}-{name}", 90)
-		return answer.status == 0, answer.output.strip()
+		commands = []
+		for name in names:
+			disk = machine.run(f"grep -lx {number}-{name} /sys/block/*/serial").split("/")[3]
+			commands.append(f"{{ judge /dev/{disk} {name} {DISKS[name][0]}"
+				f" /etc/acked/{number}-{name} >/run/{name} 2>&1; echo $? >>/run/{name}; }} &")
+		machine.run(f"{' '.join(commands)} wait", 120)
+		said = {name: machine.run(f"cat /run/{name}").rpartition("\n") for name in names}
+		return {name: (status == "0", text) for name, (text, _, status) in said.items()}
 
 	def judge_cuts(self):
 		for number, cut in enumerate(self.cuts):
-			for name in HONEST:
-				whole, said = self.judge(number, name)
+			for name, (whole, said) in self.judge(number, HONEST).items():
 				check(whole, f"cut {self.cut_count + 1}, {name}: {said}")
 				promises, blocks = re.search(r"(\d+) promises, (\d+) blocks", said).groups()
 				check(int(promises) == len(cut.promises[name]), f"it judged only {promises}")
@@ -234,22 +210,21 @@ def power_cuts(count):
 		scene.on_close.append(world.close)
 		world.boot()
 		world.serve()
-		for name, (kind, _, options) in DISKS.items():
-			scene.machine.run(f"mkfs.{kind} {options} /dev/byok/{name}", 60)
+		world.at_once([f"mkfs.{kind} -q /dev/byok/{name}"
+			for name, (kind, _) in DISKS.items()], 60)
 		world.mount()
 		scene.machine.run("sync")
 		return f"seed {seed}"
 
 	@chapter.step("byok's devices tell what their disks need: a flush, or FUA where they have it")
 	def _(scene):
-		for name, (_, path, _) in DISKS.items():
-			device = scene.machine.run(f"basename $(readlink -f /dev/byok/{name})")
-			for attribute in ("write_cache", "fua"):
-				ours, disk = (scene.machine.run(f"cat /sys/block/{block}/queue/{attribute}")
-					for block in (device, path.removeprefix("/dev/")))
-				check(ours == disk, f"{name}: {attribute} is {ours}, the disk's is {disk}")
-			check(scene.machine.run(f"cat /sys/block/{device}/queue/write_cache") == "write back",
-				f"{name} has no cache")
+		for name, (_, path) in DISKS.items():
+			device = device_of(scene.machine, name)
+			has_fua = "1" if path.startswith("/dev/s") else "0"
+			for block in (device, path.removeprefix("/dev/")):
+				found = queue_attributes(scene.machine, block, ("write_cache", "fua"))
+				check(found == {"ro": "0", "write_cache": "write back", "fua": has_fua},
+					f"{block} has {found}")
 
 	rounds = -(-count // CUTS_PER_ROUND)
 	for number in range(rounds):
@@ -282,7 +257,7 @@ def power_cuts(count):
 			@chapter.step("the disk that ignored flushes is found out")
 			def _(scene):
 				for number in range(len(world.cuts)):
-					whole, said = world.judge(number, "lying")
+					((whole, said),) = world.judge(number, ["lying"]).values()
 					if not whole:
 						return f"at cut {number + 1}: {said.splitlines()[0]}"
 				check(False, "all that was acknowledged is there: this test proves nothing")

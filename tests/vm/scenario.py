@@ -4,6 +4,7 @@ byok, a boot without the vault, and a kernel without ublk."""
 import base64
 import time
 
+from chapter_bad_disk import bad_disk
 from chapter_power import CUTS_IN_SHORT, power_cuts
 from scene import CLIENT_ID, DISKS, watch_refused_connections
 from steps import Chapter, check
@@ -373,4 +374,5 @@ def _(scene):
 	scene.machine.power_off()
 
 
-CHAPTERS = [new_broker, next_boot, without_byok, no_vault, no_ublk, power_cuts(CUTS_IN_SHORT)]
+CHAPTERS = [new_broker, next_boot, without_byok, no_vault, no_ublk, power_cuts(CUTS_IN_SHORT),
+	bad_disk]
