@@ -100,7 +100,7 @@ static void request_complete(void *context, unsigned tag, int error)
 	answer(context, tag, error);
 }
 
-/* False for what byok never offered. */
+/* False for what byok never offered. A flush has no place: what stands there means nothing. */
 static bool read_descriptor(const struct ublk_request_descriptor *descriptor,
 			    struct block_command *command)
 {
@@ -110,15 +110,14 @@ static bool read_descriptor(const struct ublk_request_descriptor *descriptor,
 		.is_durable = (operation & UBLK_REQUEST_FUA) != 0,
 		.size = (uint64_t)descriptor->unit_count * SECTOR_UNIT_SIZE,
 	};
-	if (__builtin_mul_overflow(descriptor->first_unit, SECTOR_UNIT_SIZE,
-				   &command->offset_bytes))
-		return false;
 	switch (operation & UBLK_OPERATION_MASK) {
-	case UBLK_READ: command->operation = BLOCK_READ; return true;
-	case UBLK_WRITE: command->operation = BLOCK_WRITE; return true;
+	case UBLK_READ: command->operation = BLOCK_READ; break;
+	case UBLK_WRITE: command->operation = BLOCK_WRITE; break;
 	case UBLK_FLUSH: *command = (struct block_command){.operation = BLOCK_FLUSH}; return true;
 	default: return false;
 	}
+	return !__builtin_mul_overflow(descriptor->first_unit, SECTOR_UNIT_SIZE,
+				       &command->offset_bytes);
 }
 
 static void take_request(struct ublk_queue *queue, unsigned tag)

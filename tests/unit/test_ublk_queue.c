@@ -121,7 +121,8 @@ TEST(a_flush_reaches_the_disk_and_is_answered_with_0)
 	struct fake_ublk_request *request;
 
 	prepare();
-	request = fake_ublk_ask(UBLK_FLUSH, 0, 0, NULL);
+	/* As Linux asks: with no sector's number. */
+	request = fake_ublk_ask(UBLK_FLUSH, UINT64_MAX, 0, NULL);
 	EXPECT_OK(serve());
 	EXPECT_EQUAL(request->answer_count, 1);
 	EXPECT_EQUAL(request->result, 0);
