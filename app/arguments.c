@@ -28,6 +28,7 @@ static const struct option_entry option_table[OPTIONS] = {
 	[OPTION_READ_ONLY] = {"--read-only", NULL, "never write to the disk"},
 	[OPTION_IMPLEMENTATION] = {"--implementation", "NAME", "only this one of the cipher's"},
 	[OPTION_QUICK] = {"--quick", NULL, "fewer samples, so less sure"},
+	[OPTION_WRITE] = {"--write", NULL, "measure writing too, on a blank disk: overwrites it"},
 };
 
 static void say_usage_error(const struct command *command, const char *what, const char *which)

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "app/bench_crypto.h"
+#include "app/bench_disk.h"
 #include "app/commands.h"
 #include "crypto/aes_xts.h"
 #include "platform/cpu.h"
@@ -193,15 +194,13 @@ static enum status usage(const char *what, const char *word)
 	return FAIL_USAGE;
 }
 
-enum status cmd_bench(struct arguments *arguments)
+static enum status measure_crypto(struct arguments *arguments)
 {
 	static struct bench bench;
 	const char *only = arguments->values[OPTION_IMPLEMENTATION];
 	enum aes_xts_implementation first = AES_XTS_PORTABLE, last = AES_XTS_IMPLEMENTATIONS - 1;
 	enum status status = OK;
 
-	if (strcmp(arguments->operands[0], "crypto") != 0)
-		return usage("there is nothing to measure called", arguments->operands[0]);
 	if (only != NULL && (!aes_xts_implementation_from_name(&first, only) ||
 			     !aes_xts_implementation_available(first)))
 		return usage("this CPU or build has no cipher", only);
@@ -223,4 +222,27 @@ enum status cmd_bench(struct arguments *arguments)
 	CHECK(json_writer_end(&bench.writer));
 	puts(bench.text);
 	return OK;
+}
+
+static const struct {
+	const char *name;
+	size_t operand_count; /* with the name */
+	enum status (*run)(struct arguments *arguments);
+} measurements[] = {
+	{"crypto", 1, measure_crypto},
+	{"disk", 2, bench_disk},
+};
+
+enum status cmd_bench(struct arguments *arguments)
+{
+	const char *name = arguments->operands[0];
+
+	for (size_t i = 0; i < ARRAY_COUNT(measurements); i++) {
+		if (strcmp(measurements[i].name, name) != 0)
+			continue;
+		if (measurements[i].operand_count != arguments->operand_count)
+			return usage("so many operands are too few or too many for", name);
+		return measurements[i].run(arguments);
+	}
+	return usage("there is nothing to measure called", name);
 }

@@ -41,9 +41,11 @@ static const struct command commands[] = {
 	{"selftest", "", "Runs every cipher that this CPU has against known answers",
 	 OPTION_BIT(OPTION_JSON), 0, 0, cmd_selftest},
 #if CONFIG_BENCH
-	{"bench", "crypto", "Measures how fast this machine encrypts, against its physical limit",
-	 OPTION_BIT(OPTION_JSON) | OPTION_BIT(OPTION_IMPLEMENTATION) | OPTION_BIT(OPTION_QUICK), 1, 1,
-	 cmd_bench},
+	{"bench", "crypto | disk DISK",
+	 "Measures how fast this machine encrypts, or what encryption costs on a disk",
+	 OPTION_BIT(OPTION_JSON) | OPTION_BIT(OPTION_IMPLEMENTATION) | OPTION_BIT(OPTION_QUICK) |
+		 OPTION_BIT(OPTION_WRITE),
+	 1, 2, cmd_bench},
 #endif
 	{"version", "", "Shows version and features", OPTION_BIT(OPTION_JSON), 0, 0, cmd_version},
 };
