@@ -48,7 +48,8 @@ static bool cpu_has(enum aes_xts_implementation implementation)
 }
 
 /* Overwrites the stack that an implementation has just used: compilers put registers there without
- * telling, and BearSSL leaves its key schedule. (VAES512 does so itself: memset is slow beside it.) */
+ * telling, and BearSSL leaves its key schedule. (VAES512 does so itself: memset is slow beside it.)
+ */
 __attribute__((noinline)) static void wipe_used_stack(void)
 {
 	uint8_t bytes[1536];

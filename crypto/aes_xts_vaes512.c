@@ -69,15 +69,16 @@ _Static_assert(AES_XTS_SECTOR_SIZE_MIN % GROUP_SIZE == 0, "sectors are whole gro
 /* Everything that a call leaves in memory is in here, and is wiped at its end. */
 struct workspace {
 	_Alignas(VECTOR_SIZE) uint8_t series[SECTORS][SERIES_SIZE];
-	uint8_t first_tweaks[VECTOR_SIZE];  /* on their way */
-	uint8_t tweaks[2][2 * GROUP_SIZE];  /* of two groups, with the last round key added */
-	uint8_t nowhere[GROUP_SIZE];        /* the target beside the last group of an odd number */
+	uint8_t first_tweaks[VECTOR_SIZE]; /* on their way */
+	uint8_t tweaks[2][2 * GROUP_SIZE]; /* of two groups, with the last round key added */
+	uint8_t nowhere[GROUP_SIZE];       /* the target beside the last group of an odd number */
 	size_t series_count;
+	unsigned last_turn; /* whose tweaks are left */
 	bool nowhere_used;
 };
 
 /* Lane i holds blocks at bit i of a byte, or i + 4 ("wide"); or one half of it each ("narrow"). */
-#define WIDE(word, i)                                                                        \
+#define WIDE(word, i)                                                                      \
 	word(i), word(i), word(i + 1), word(i + 1), word(i + 2), word(i + 2), word(i + 3), \
 		word(i + 3)
 #define NARROW(word) word(0), word(4), word(1), word(5), word(2), word(6), word(3), word(7)
@@ -87,13 +88,19 @@ struct workspace {
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 /* Where multishift takes its bytes from to shift left by i. The lowest byte is taken from a source
  * one byte further down. */
-#define POSITIONS(i) (UINT64_C(0x3830282018100808) - (i) * EACH_BYTE)
+#define POSITIONS(i) (UINT64_C(0x3830282018100808) - (i)*EACH_BYTE)
 #define POSITIONS_1(i) (POSITIONS(i) + EACH_BYTE)
 #define POSITIONS_6(i) (POSITIONS(i) + 6 * EACH_BYTE)
 #define POSITIONS_7(i) (POSITIONS(i) + 7 * EACH_BYTE)
 /* The window of sector i of four and what follows, as a series. */
-#define SERIES(i) {0, 8 + 2 * i, 9 + 2 * i, 2 * i, 2 * i + 1, 2 * i, 2 * i + 1, 0}
-#define SHORT_SERIES(i) {0, 0, 0, 2 * i, 2 * i + 1, 8 + 2 * i, 9 + 2 * i, 0}
+#define SERIES(i)                                                              \
+	{                                                                      \
+		0, 8 + 2 * i, 9 + 2 * i, 2 * i, 2 * i + 1, 2 * i, 2 * i + 1, 0 \
+	}
+#define SHORT_SERIES(i)                                            \
+	{                                                          \
+		0, 0, 0, 2 * i, 2 * i + 1, 8 + 2 * i, 9 + 2 * i, 0 \
+	}
 
 struct constants {
 	_Alignas(VECTOR_SIZE) uint64_t shift_wide[2][8];
@@ -139,24 +146,36 @@ struct windows {
 	__m512i below_with_g[2];
 };
 
-INLINE __m512i windows_above(const uint8_t *window, unsigned half, const struct constants *constants,
-			     bool by_shifts)
+/* The bytes from which windows are cut, at their distance from the window of the first block. */
+struct pieces {
+	__m512i wide_2, wide_1, wide_minus_6;
+	__m512i narrow_9, narrow_minus_6;
+};
+
+INLINE struct pieces load_pieces(const uint8_t *window)
 {
-	__m512i positions = LOAD(constants->positions_wide[half]);
+	return (struct pieces){load_wide(window + 2), load_wide(window + 1), load_wide(window - 6),
+			       load_narrow(window + 9), load_narrow(window - 6)};
+}
+
+INLINE __m512i windows_above(const struct pieces *pieces, unsigned half,
+			     const struct constants *constants, bool by_shifts)
+{
+	__m512i positions;
 
 	if (by_shifts)
-		return _mm512_or_si512(_mm512_sllv_epi64(load_wide(window + 2),
-							 LOAD(constants->shift_wide[half])),
-				       _mm512_srlv_epi64(load_wide(window - 6),
-							 LOAD(constants->shift_wide_rest[half])));
-	return _mm512_mask_multishift_epi64_epi8(MULTISHIFT(positions, load_wide(window + 2)),
-						 EACH_BYTE, positions, load_wide(window + 1));
+		return _mm512_or_si512(
+			_mm512_sllv_epi64(pieces->wide_2, LOAD(constants->shift_wide[half])),
+			_mm512_srlv_epi64(pieces->wide_minus_6,
+					  LOAD(constants->shift_wide_rest[half])));
+	positions = LOAD(constants->positions_wide[half]);
+	return _mm512_mask_multishift_epi64_epi8(MULTISHIFT(positions, pieces->wide_2), EACH_BYTE,
+						 positions, pieces->wide_1);
 }
 
 /* g of each window's highest byte, where its lowest one stands in `below`. */
-INLINE __m512i windows_g(const uint8_t *window, const struct constants *constants, bool by_shifts)
+INLINE __m512i windows_g(__m512i top, const struct constants *constants, bool by_shifts)
 {
-	__m512i top = load_narrow(window + 9);
 	__m512i by_1, by_6, by_7;
 
 	if (by_shifts) {
@@ -174,70 +193,68 @@ INLINE __m512i windows_g(const uint8_t *window, const struct constants *constant
 	return XOR_AND(by_1, by_7, LOAD(constants->masks_g[2]));
 }
 
-INLINE struct windows windows_of(const uint8_t *window, const struct constants *constants,
+INLINE struct windows windows_of(struct pieces pieces, const struct constants *constants,
 				 bool by_shifts)
 {
-	__m512i below = load_narrow(window - 6);
+	__m512i below = pieces.narrow_minus_6;
 	struct windows windows;
 
 	below = by_shifts ? _mm512_sllv_epi64(below, LOAD(constants->shift_narrow))
 			  : MULTISHIFT(LOAD(constants->positions_narrow), below);
-	windows.above[0] = windows_above(window, 0, constants, by_shifts);
-	windows.above[1] = windows_above(window, 1, constants, by_shifts);
+	windows.above[0] = windows_above(&pieces, 0, constants, by_shifts);
+	windows.above[1] = windows_above(&pieces, 1, constants, by_shifts);
 	windows.below[0] = _mm512_bslli_epi128(below, 8);
 	windows.below[1] = below;
-	below = XOR(below, windows_g(window, constants, by_shifts));
+	below = XOR(below, windows_g(pieces.narrow_9, constants, by_shifts));
 	windows.below_with_g[0] = _mm512_bslli_epi128(below, 8);
 	windows.below_with_g[1] = below;
 	return windows;
 }
 
-/* Vector i of a group's tweaks. */
+/* Vector i of a group's tweaks, or zeros if the mask is 0. */
 #define LOWEST_BYTE(i) (UINT64_C(0x0001000100010001) << (14 - i / 2))
-#define TWEAK(i, windows, last_round_key)                                                     \
-	XOR(_mm512_alignr_epi8((windows).above[i % 2],                                        \
-			       _mm512_mask_mov_epi8((windows).below[i % 2], LOWEST_BYTE(i),   \
-						    (windows).below_with_g[i % 2]),           \
-			       14 - i / 2),                                                   \
-	    last_round_key)
+#define TWEAK(i, windows, last_round_key, mask)                                                 \
+	_mm512_maskz_xor_epi64(                                                                 \
+		mask,                                                                           \
+		_mm512_alignr_epi8((windows).above[i % 2],                                      \
+				   _mm512_mask_mov_epi8((windows).below[i % 2], LOWEST_BYTE(i), \
+							(windows).below_with_g[i % 2]),         \
+				   14 - i / 2),                                                 \
+		last_round_key)
 
-INLINE void make_tweaks(uint8_t tweaks[static GROUP_SIZE], const uint8_t *window,
+INLINE void make_tweaks(uint8_t tweaks[static GROUP_SIZE], struct pieces pieces,
 			__m512i last_round_key, bool by_shifts)
 {
-	struct windows windows = windows_of(window, &all_constants, by_shifts);
+	struct windows windows = windows_of(pieces, &all_constants, by_shifts);
 
-#define MAKE_TWEAK(i) STORE(tweaks + VECTOR_SIZE * i, TWEAK(i, windows, last_round_key));
+#define MAKE_TWEAK(i) STORE(tweaks + VECTOR_SIZE * i, TWEAK(i, windows, last_round_key, 0xff));
 	EACH_OF_8(MAKE_TWEAK)
 #undef MAKE_TWEAK
 }
 
 /* --- the series of four sectors, in three steps that run between the rounds of two groups --- */
 
-INLINE void series_begin(struct workspace *workspace,
-			 const struct aes_xts_sector sectors[static BATCH_SECTORS],
-			 const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+INLINE __m512i series_begin(const struct aes_xts_sector sectors[static BATCH_SECTORS],
+			    const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
 {
 #define UNIT(i) 0, (long long)sectors[i].unit
-	__m512i tweaks = XOR(_mm512_set_epi64(UNIT(3), UNIT(2), UNIT(1), UNIT(0)),
-			     load_wide(rounds[0]));
+	__m512i tweaks =
+		XOR(_mm512_set_epi64(UNIT(3), UNIT(2), UNIT(1), UNIT(0)), load_wide(rounds[0]));
 
 #define TWEAK_ROUND(r) tweaks = ROUND(tweaks, load_wide(rounds[1 + r]));
 	EACH_OF_8(TWEAK_ROUND)
 #undef TWEAK_ROUND
 #undef UNIT
-	STORE(workspace->first_tweaks, tweaks);
+	return tweaks;
 }
 
-INLINE void series_encrypt(struct workspace *workspace,
-			   const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+INLINE __m512i series_encrypt(__m512i tweaks, const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
 {
-	__m512i tweaks = LOAD(workspace->first_tweaks);
-
 #define TWEAK_ROUND(r) tweaks = ROUND(tweaks, load_wide(rounds[9 + r]));
-	EACH_OF_4(TWEAK_ROUND) TWEAK_ROUND(4)
+	EACH_OF_4(TWEAK_ROUND)
+	TWEAK_ROUND(4)
 #undef TWEAK_ROUND
-	STORE(workspace->first_tweaks,
-	      _mm512_aesenclast_epi128(tweaks, load_wide(rounds[LAST_ROUND])));
+		return _mm512_aesenclast_epi128(tweaks, load_wide(rounds[LAST_ROUND]));
 }
 
 /* The first window; g undoes itself, as it leaves the highest byte as it is. */
@@ -248,8 +265,7 @@ INLINE __m512i series_window(__m512i tweaks, bool by_shifts)
 	if (by_shifts)
 		return XOR(XOR3(tweaks, _mm512_srli_epi64(top, 1), _mm512_srli_epi64(top, 6)),
 			   _mm512_srli_epi64(top, 7));
-	return XOR(tweaks,
-		   _mm512_bsrli_epi128(MULTIPLY(top, _mm512_set1_epi64(0x86), 0x00), 1));
+	return XOR(tweaks, _mm512_bsrli_epi128(MULTIPLY(top, _mm512_set1_epi64(0x86), 0x00), 1));
 }
 
 /* The lower and the upper 64 bits of each half's product with the polynomial. */
@@ -290,31 +306,33 @@ INLINE __m512i series_next_short(__m512i window, bool by_shifts)
 {
 	if (by_shifts)
 		return product_low(window);
-	return _mm512_bslli_epi128(
-		MULTIPLY(window, _mm512_set1_epi64(AES_XTS_POLYNOMIAL), 0x01), 8);
+	return _mm512_bslli_epi128(MULTIPLY(window, _mm512_set1_epi64(AES_XTS_POLYNOMIAL), 0x01),
+				   8);
 }
 
-INLINE void series_finish(struct workspace *workspace, size_t first_sector, size_t sector_size,
+/* Gives the first windows and what follows, which it also stores. */
+INLINE void series_finish(__m512i *first, __m512i *following, struct workspace *workspace,
+			  __m512i tweaks, size_t first_sector, size_t sector_size,
 			  const struct constants *constants, bool by_shifts)
 {
-	uint8_t (*series)[SERIES_SIZE] = workspace->series + first_sector % SECTORS;
-	__m512i window = series_window(LOAD(workspace->first_tweaks), by_shifts);
+	uint8_t(*series)[SERIES_SIZE] = workspace->series + first_sector % SECTORS;
+	__m512i window = series_window(tweaks, by_shifts);
 	__m512i next, last;
 
+	*first = window;
 	if (sector_size == GROUP_SIZE) {
-		next = series_next_short(window, by_shifts);
-#define STORE_SERIES(i)   \
-	STORE(series[i], \
-	      _mm512_permutex2var_epi64(next, LOAD(constants->short_series[i]), window));
+		*following = next = series_next_short(window, by_shifts);
+#define STORE_SERIES(i) \
+	STORE(series[i], _mm512_permutex2var_epi64(next, LOAD(constants->short_series[i]), window));
 		EACH_OF_4(STORE_SERIES)
 #undef STORE_SERIES
 		return;
 	}
-	next = series_next(window, by_shifts);
+	*following = next = series_next(window, by_shifts);
 	last = series_next(next, by_shifts);
-#define STORE_SERIES(i)                                                                          \
-	STORE(series[i],                                                                         \
-	      _mm512_mask_permutexvar_epi64(                                                     \
+#define STORE_SERIES(i)                                                                        \
+	STORE(series[i],                                                                       \
+	      _mm512_mask_permutexvar_epi64(                                                   \
 		      _mm512_permutex2var_epi64(next, LOAD(constants->series[i]), last), 0x60, \
 		      LOAD(constants->series[i]), window));
 	EACH_OF_4(STORE_SERIES)
@@ -332,6 +350,7 @@ struct group {
 struct pair {
 	struct group groups[2];
 	const uint8_t *next_windows[2];
+	__mmask8 next_mask;   /* 0 if there is no next pair: its room is wiped at once */
 	const char *ahead[2]; /* to be prefetched, and never read otherwise */
 	const uint8_t *tweaks;
 	uint8_t *next_tweaks;
@@ -348,55 +367,72 @@ INLINE void transform_pair(const struct pair *pair, struct workspace *workspace,
 			   const struct constants *constants, bool encrypt, bool by_shifts)
 {
 	const __m512i first = XOR(LOAD(rounds[0]), LOAD(rounds[LAST_ROUND]));
+	uint8_t *on_its_way = workspace->first_tweaks;
 	struct windows windows;
-	__m512i round_key;
+	__m512i round_key, unused;
 
-#define BEGIN(i)                                                                               \
-	__m512i block##i =                                                                     \
+#define BEGIN(i)                                                                                  \
+	__m512i block##i =                                                                        \
 		XOR3(_mm512_loadu_si512(pair->groups[i / 8].source + i % 8 * VECTOR_SIZE), first, \
 		     LOAD(pair->tweaks + VECTOR_SIZE * i));
-#define MIDDLE(i)                                                             \
-	block##i = encrypt ? _mm512_aesenc_epi128(block##i, round_key)        \
+#define MIDDLE(i)                                                      \
+	block##i = encrypt ? _mm512_aesenc_epi128(block##i, round_key) \
 			   : _mm512_aesdec_epi128(block##i, round_key);
-#define FINISH(i)                                                                        \
-	round_key = LOAD(pair->tweaks + VECTOR_SIZE * i);                                \
-	_mm512_storeu_si512(pair->groups[i / 8].target + i % 8 * VECTOR_SIZE,           \
-			    encrypt ? _mm512_aesenclast_epi128(block##i, round_key)     \
+#define FINISH(i)                                                                   \
+	round_key = LOAD(pair->tweaks + VECTOR_SIZE * i);                           \
+	_mm512_storeu_si512(pair->groups[i / 8].target + i % 8 * VECTOR_SIZE,       \
+			    encrypt ? _mm512_aesenclast_epi128(block##i, round_key) \
 				    : _mm512_aesdeclast_epi128(block##i, round_key));
 #define IN_PLACE(i) "+v"(block##i)
 #define KEEP_ORDER                                                                             \
-	__asm__ volatile("" : IN_PLACE(0), IN_PLACE(1), IN_PLACE(2), IN_PLACE(3), IN_PLACE(4), \
-			 IN_PLACE(5), IN_PLACE(6), IN_PLACE(7) : : "memory");                  \
-	__asm__ volatile("" : IN_PLACE(8), IN_PLACE(9), IN_PLACE(10), IN_PLACE(11),            \
-			 IN_PLACE(12), IN_PLACE(13), IN_PLACE(14), IN_PLACE(15) : : "memory");
-#define NEXT_TWEAK(i, group)                                                      \
-	STORE(pair->next_tweaks + GROUP_SIZE * group + VECTOR_SIZE * (i),         \
-	      TWEAK((i), windows, LOAD(rounds[LAST_ROUND])));
-#define NEXT_GROUP(r, group)                                                              \
-	if (r == 0)                                                                       \
-		windows = windows_of(pair->next_windows[group], constants, by_shifts);    \
-	if (r == 2) { NEXT_TWEAK(0, group) NEXT_TWEAK(1, group) }                         \
-	if (r == 3) { NEXT_TWEAK(2, group) NEXT_TWEAK(3, group) }                         \
-	if (r == 4) { NEXT_TWEAK(4, group) NEXT_TWEAK(5, group) }                         \
-	if (r == 5) { NEXT_TWEAK(6, group) NEXT_TWEAK(7, group) }
-#define NEXT_SERIES(r)                                                                     \
-	if (r == 2 && pair->is_due)                                                        \
-		series_begin(workspace, pair->sectors, key->rounds.tweak);                 \
-	if (r == 8 && pair->is_due)                                                        \
-		series_encrypt(workspace, key->rounds.tweak);                              \
-	if (r == 13 && pair->is_due)                                                       \
-		series_finish(workspace, pair->first_sector, key->sector_size, constants, by_shifts);
+	__asm__ volatile(""                                                                    \
+			 : IN_PLACE(0), IN_PLACE(1), IN_PLACE(2), IN_PLACE(3), IN_PLACE(4),    \
+			   IN_PLACE(5), IN_PLACE(6), IN_PLACE(7)                               \
+			 :                                                                     \
+			 : "memory");                                                          \
+	__asm__ volatile(""                                                                    \
+			 : IN_PLACE(8), IN_PLACE(9), IN_PLACE(10), IN_PLACE(11), IN_PLACE(12), \
+			   IN_PLACE(13), IN_PLACE(14), IN_PLACE(15)                            \
+			 :                                                                     \
+			 : "memory");
+#define NEXT_TWEAK(i, group)                                              \
+	STORE(pair->next_tweaks + GROUP_SIZE * group + VECTOR_SIZE * (i), \
+	      TWEAK((i), windows, LOAD(rounds[LAST_ROUND]), pair->next_mask));
+#define NEXT_GROUP(r, group)                                                                      \
+	if (r == 0)                                                                               \
+		windows =                                                                         \
+			windows_of(load_pieces(pair->next_windows[group]), constants, by_shifts); \
+	if (r == 2) {                                                                             \
+		NEXT_TWEAK(0, group) NEXT_TWEAK(1, group)                                         \
+	}                                                                                         \
+	if (r == 3) {                                                                             \
+		NEXT_TWEAK(2, group) NEXT_TWEAK(3, group)                                         \
+	}                                                                                         \
+	if (r == 4) {                                                                             \
+		NEXT_TWEAK(4, group) NEXT_TWEAK(5, group)                                         \
+	}                                                                                         \
+	if (r == 5) {                                                                             \
+		NEXT_TWEAK(6, group) NEXT_TWEAK(7, group)                                         \
+	}
+#define NEXT_SERIES(r)                                                                           \
+	if (r == 2 && pair->is_due)                                                              \
+		STORE(on_its_way, series_begin(pair->sectors, key->rounds.tweak));               \
+	if (r == 8 && pair->is_due)                                                              \
+		STORE(on_its_way, series_encrypt(LOAD(on_its_way), key->rounds.tweak));          \
+	if (r == 13 && pair->is_due)                                                             \
+		series_finish(&unused, &unused, workspace, LOAD(on_its_way), pair->first_sector, \
+			      key->sector_size, constants, by_shifts);
 #define PREFETCH(line) \
 	_mm_prefetch(pair->ahead[(line) / 8] + (line) % 8 * CACHE_LINE_SIZE, _MM_HINT_T0);
-#define MIDDLE_ROUND(r)                                   \
-	round_key = LOAD(rounds[r]);                      \
-	PREFETCH(r)                                       \
-	if (r <= 3)                                       \
-		PREFETCH((r + 13) % 16)                   \
-	NEXT_SERIES(r)                                    \
-	NEXT_GROUP(r - 1, 0)                              \
-	NEXT_GROUP(r - 7, 1)                              \
-	EACH_OF_16(MIDDLE)                                \
+#define MIDDLE_ROUND(r)                 \
+	round_key = LOAD(rounds[r]);    \
+	PREFETCH(r)                     \
+	if (r <= 3)                     \
+		PREFETCH((r + 13) % 16) \
+	NEXT_SERIES(r)                  \
+	NEXT_GROUP(r - 1, 0)            \
+	NEXT_GROUP(r - 7, 1)            \
+	EACH_OF_16(MIDDLE)              \
 	KEEP_ORDER
 
 	EACH_OF_16(BEGIN)
@@ -454,34 +490,61 @@ INLINE const char *take_ahead(struct aes_xts_cursor *cursor)
 	return (const char *)ahead;
 }
 
-/* The series of the first sectors, and the tweaks of the first two groups. */
-INLINE void start_inline(struct workspace *workspace, struct aes_xts_cursor *units,
-			 const struct aes_xts_key *key, const uint8_t *window_a,
-			 const uint8_t *window_b,
-			 const uint8_t last_round_key[static VECTOR_SIZE], bool by_shifts)
-{
-	struct aes_xts_sector sectors[BATCH_SECTORS] = {0};
+/* Bytes of the window and what follows it, so that byte 0 of the result is byte `at`. */
+#define BYTES_FROM(at, window, following)                                      \
+	(at >= 0 ? _mm512_alignr_epi8(_mm512_setzero_si512(), window, (at)&15) \
+		 : _mm512_alignr_epi8(window, following, (16 + (at)) & 15))
+#define NARROW_FROM(at, window, following) \
+	_mm512_unpacklo_epi64(BYTES_FROM(at, window, following), BYTES_FROM(at, window, following))
+#define PIECES_FROM(at, window, following)                                                    \
+	(struct pieces)                                                                       \
+	{                                                                                     \
+		BYTES_FROM(at + 2, window, following), BYTES_FROM(at + 1, window, following), \
+			BYTES_FROM(at - 6, window, following),                                \
+			NARROW_FROM(at + 9, window, following),                               \
+			NARROW_FROM(at - 6, window, following)                                \
+	}
+#define IN_ALL_LANES(vector, lane) _mm512_shuffle_i32x4(vector, vector, lane * 0x55)
 
+/* The series of the first sectors, and the tweaks of the first two groups. Nobody else has anything
+ * to do meanwhile; so these do not take the way through memory, which is long where bytes are read
+ * that were just written in other pieces. */
+INLINE void start(struct workspace *workspace, struct aes_xts_cursor *units,
+		  const struct aes_xts_key *key, const uint8_t last_round_key[static VECTOR_SIZE],
+		  bool by_shifts)
+{
+	struct aes_xts_sector sectors[BATCH_SECTORS];
+	__m512i window, following, first_window, first_following;
+	struct pieces pieces;
+
+	for (unsigned i = 0; i < BATCH_SECTORS; i++)
+		sectors[i].unit = 0;
 	aes_xts_cursor_take(units, sectors, BATCH_SECTORS, key->sector_size);
-	series_begin(workspace, sectors, key->rounds.tweak);
-	series_encrypt(workspace, key->rounds.tweak);
-	series_finish(workspace, 0, key->sector_size, &all_constants, by_shifts);
+	series_finish(&window, &following, workspace,
+		      series_encrypt(series_begin(sectors, key->rounds.tweak), key->rounds.tweak),
+		      0, key->sector_size, &all_constants, by_shifts);
 	workspace->series_count = BATCH_SECTORS;
-	make_tweaks(workspace->tweaks[0], window_a, LOAD(last_round_key), by_shifts);
-	make_tweaks(workspace->tweaks[0] + GROUP_SIZE, window_b, LOAD(last_round_key),
-		    by_shifts);
+	first_window = IN_ALL_LANES(window, 0);
+	first_following = IN_ALL_LANES(following, 0);
+	make_tweaks(workspace->tweaks[0], PIECES_FROM(0, first_window, first_following),
+		    LOAD(last_round_key), by_shifts);
+	if (key->sector_size == GROUP_SIZE) {
+		first_window = IN_ALL_LANES(window, 1);
+		first_following = IN_ALL_LANES(following, 1);
+		pieces = PIECES_FROM(0, first_window, first_following);
+	} else {
+		pieces = PIECES_FROM(-4, first_window, first_following);
+	}
+	make_tweaks(workspace->tweaks[0] + GROUP_SIZE, pieces, LOAD(last_round_key), by_shifts);
 }
 
 /* Once for both directions. */
-#define START(name, by_shifts)                                                                  \
-	__attribute__((noinline)) TARGET static void name(                                      \
-		struct workspace *workspace, struct aes_xts_cursor *units,                      \
-		const struct aes_xts_key *key, const uint8_t *window_a,                         \
-		const uint8_t *window_b,                                                        \
-		const uint8_t last_round_key[static VECTOR_SIZE])                               \
-	{                                                                                       \
-		start_inline(workspace, units, key, window_a, window_b, last_round_key,         \
-			     by_shifts);                                                        \
+#define START(name, by_shifts)                                                                   \
+	__attribute__((noinline)) TARGET static void name(                                       \
+		struct workspace *workspace, struct aes_xts_cursor *units,                       \
+		const struct aes_xts_key *key, const uint8_t last_round_key[static VECTOR_SIZE]) \
+	{                                                                                        \
+		start(workspace, units, key, last_round_key, by_shifts);                         \
 	}
 
 START(start_by_shifts, true)
@@ -489,7 +552,8 @@ START(start_by_bytes, false)
 
 /* The next sectors without a series, once those that have one are few. */
 INLINE void choose_sectors(struct pair *pair, struct workspace *workspace,
-			   struct aes_xts_cursor *units, struct aes_xts_sector sectors[static BATCH_SECTORS],
+			   struct aes_xts_cursor *units,
+			   struct aes_xts_sector sectors[static BATCH_SECTORS],
 			   size_t sector_in_hand, size_t sector_size)
 {
 	pair->first_sector = workspace->series_count;
@@ -524,9 +588,7 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		return;
 	pair.groups[1] = pair.groups[0];
 	is_odd = !take_group(&pair.groups[1], &walk, workspace, sector_size);
-	(by_shifts ? start_by_shifts : start_by_bytes)(workspace, &units, key,
-						       pair.groups[0].window, pair.groups[1].window,
-						       rounds[LAST_ROUND]);
+	(by_shifts ? start_by_shifts : start_by_bytes)(workspace, &units, key, rounds[LAST_ROUND]);
 	while (!is_last) {
 		choose_sectors(&pair, workspace, &units, sectors, walk.sector, sector_size);
 		if (is_odd) {
@@ -537,6 +599,7 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		is_last = is_odd || !take_group(&next[0], &walk, workspace, sector_size);
 		next[1] = next[0];
 		is_odd = is_last || !take_group(&next[1], &walk, workspace, sector_size);
+		pair.next_mask = is_last ? 0 : 0xff;
 		pair.next_windows[0] = next[0].window;
 		pair.next_windows[1] = next[1].window;
 		pair.ahead[0] = take_ahead(&walk.ahead);
@@ -546,6 +609,7 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		transform_pair(&pair, workspace, key, rounds, constants, encrypt, by_shifts);
 		pair.groups[0] = next[0];
 		pair.groups[1] = next[1];
+		workspace->last_turn = turn;
 		turn ^= 1;
 	}
 }
@@ -576,11 +640,12 @@ INLINE void wipe(uint8_t *aligned, size_t size)
 /* Wipes the workspace, the stack where compilers may have put registers, and the registers. */
 __attribute__((noinline)) TARGET static void leave_nothing(struct workspace *workspace)
 {
-	_Alignas(VECTOR_SIZE) uint8_t used_stack[1024];
+	_Alignas(VECTOR_SIZE) uint8_t used_stack[768];
 
 	wipe(used_stack, sizeof(used_stack));
 	wipe(workspace->series[0], MINIMUM(workspace->series_count, SECTORS) * SERIES_SIZE);
-	wipe(workspace->first_tweaks, sizeof(workspace->first_tweaks) + sizeof(workspace->tweaks));
+	wipe(workspace->first_tweaks, sizeof(workspace->first_tweaks));
+	wipe(workspace->tweaks[workspace->last_turn], sizeof(workspace->tweaks[0]));
 	if (workspace->nowhere_used)
 		wipe(workspace->nowhere, sizeof(workspace->nowhere));
 	__asm__ volatile(".irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,"
@@ -600,6 +665,7 @@ static void transform_runs(transform *transform, const struct aes_xts_key *key,
 	struct workspace workspace;
 
 	workspace.series_count = 0;
+	workspace.last_turn = 0;
 	workspace.nowhere_used = false;
 	if (run_count == 0)
 		return;
