@@ -116,7 +116,7 @@ TEST(a_tag_serves_one_request_after_the_other)
 	EXPECT_TRUE(has_told_its_end());
 }
 
-TEST(a_flush_reaches_the_disk_and_is_answered_with_0)
+TEST(a_flush_reaches_the_disk_wherever_it_claims_to_lie)
 {
 	struct fake_ublk_request *request;
 
