@@ -25,7 +25,7 @@ enum aes_xts_implementation {
 	AES_XTS_IMPLEMENTATIONS
 };
 
-/* About 2 KiB of expanded key; lives in locked memory, and ends with aes_xts_key_wipe. Only read
+/* About 3 KiB of expanded key; lives in locked memory, and ends with aes_xts_key_wipe. Only read
  * after init, so any number of threads may share one. */
 struct aes_xts_key {
 	union {
@@ -33,7 +33,7 @@ struct aes_xts_key {
 			/* Each four times: for wide vectors, loading is cheaper than spreading. */
 			_Alignas(64) uint8_t data_encrypt[AES_XTS_ROUND_KEYS][64];
 			uint8_t data_decrypt[AES_XTS_ROUND_KEYS][64]; /* of the equivalent cipher */
-			uint8_t tweak[AES_XTS_ROUND_KEYS][16];
+			uint8_t tweak[AES_XTS_ROUND_KEYS][64];
 		} rounds;
 		struct {
 			uint64_t data[AES_XTS_BIT_SLICED_WORDS];

@@ -68,9 +68,10 @@ INLINE void store_wide(uint8_t target[static 64], VECTOR round_key)
 		V_STORE(target + 16 * i, round_key);
 }
 
-/* Both schedules of the data key. That of the equivalent inverse cipher stands in the order of use:
- * FIPS 197 section 5.3.5. */
-INLINE void expand_data(struct aes_xts_key *key, const uint8_t bytes[static 32])
+/* Both schedules, or only the first one. That of the equivalent inverse cipher stands in the order
+ * of use: FIPS 197 section 5.3.5. */
+INLINE void expand_wide(uint8_t (*encrypt)[64], uint8_t (*decrypt)[64],
+			const uint8_t bytes[static 32])
 {
 	uint8_t rounds[AES_XTS_ROUND_KEYS][16];
 	const unsigned last = AES_XTS_ROUND_KEYS - 1;
@@ -79,10 +80,12 @@ INLINE void expand_data(struct aes_xts_key *key, const uint8_t bytes[static 32])
 	for (unsigned i = 0; i <= last; i++) {
 		VECTOR inverse = V_LOAD(rounds[last - i]);
 
-		store_wide(key->rounds.data_encrypt[i], V_LOAD(rounds[i]));
+		store_wide(encrypt[i], V_LOAD(rounds[i]));
+		if (decrypt == NULL)
+			continue;
 		if (i != 0 && i != last)
 			inverse = _mm_aesimc_si128(inverse);
-		store_wide(key->rounds.data_decrypt[i], inverse);
+		store_wide(decrypt[i], inverse);
 	}
 	secret_wipe_bytes(rounds, sizeof(rounds));
 }
@@ -90,8 +93,8 @@ INLINE void expand_data(struct aes_xts_key *key, const uint8_t bytes[static 32])
 AES_XTS_CLEARS_REGISTERS TARGET void
 aes_xts_aesni_expand(struct aes_xts_key *key, const uint8_t bytes[static AES_XTS_KEY_SIZE])
 {
-	expand_data(key, bytes);
-	expand(key->rounds.tweak, bytes + AES_XTS_KEY_SIZE / 2);
+	expand_wide(key->rounds.data_encrypt, key->rounds.data_decrypt, bytes);
+	expand_wide(key->rounds.tweak, NULL, bytes + AES_XTS_KEY_SIZE / 2);
 }
 
 AES_XTS_CLEARS_REGISTERS TARGET void aes_xts_aesni_encrypt(const struct aes_xts_key *key,

@@ -94,20 +94,20 @@ INLINE VECTOR start_tweak(VECTOR first_tweak, const uint64_t power[static 2 * LA
 
 /* Replaces the unit numbers of a batch by the first tweaks of its sectors. */
 INLINE void encrypt_tweaks(uint8_t tweaks[static BATCH_SECTORS][16],
-			   const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+			   const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
 {
-	VECTOR round_key = V_BROADCAST(rounds[0]);
+	VECTOR round_key = V_LOAD(rounds[0]);
 
 #define BEGIN(i) VECTOR tweak##i = V_XOR(V_LOAD(tweaks[i * LANES]), round_key);
 #define MIDDLE(i) tweak##i = V_ENCRYPT(tweak##i, round_key);
 #define MIDDLE_ROUND(r)                     \
-	round_key = V_BROADCAST(rounds[r]); \
+	round_key = V_LOAD(rounds[r]); \
 	EACH_TWEAK_VECTOR(MIDDLE)
 #define FINISH(i) V_STORE(tweaks[i * LANES], V_ENCRYPT_LAST(tweak##i, round_key));
 
 	EACH_TWEAK_VECTOR(BEGIN)
 	EACH_MIDDLE_ROUND(MIDDLE_ROUND)
-	round_key = V_BROADCAST(rounds[LAST_ROUND]);
+	round_key = V_LOAD(rounds[LAST_ROUND]);
 	EACH_TWEAK_VECTOR(FINISH)
 
 #undef BEGIN

@@ -235,26 +235,26 @@ INLINE void make_tweaks(uint8_t tweaks[static GROUP_SIZE], struct pieces pieces,
 /* --- the series of four sectors, in three steps that run between the rounds of two groups --- */
 
 INLINE __m512i series_begin(const struct aes_xts_sector sectors[static BATCH_SECTORS],
-			    const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+			    const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
 {
 #define UNIT(i) 0, (long long)sectors[i].unit
 	__m512i tweaks =
-		XOR(_mm512_set_epi64(UNIT(3), UNIT(2), UNIT(1), UNIT(0)), load_wide(rounds[0]));
+		XOR(_mm512_set_epi64(UNIT(3), UNIT(2), UNIT(1), UNIT(0)), LOAD(rounds[0]));
 
-#define TWEAK_ROUND(r) tweaks = ROUND(tweaks, load_wide(rounds[1 + r]));
+#define TWEAK_ROUND(r) tweaks = ROUND(tweaks, LOAD(rounds[1 + r]));
 	EACH_OF_8(TWEAK_ROUND)
 #undef TWEAK_ROUND
 #undef UNIT
 	return tweaks;
 }
 
-INLINE __m512i series_encrypt(__m512i tweaks, const uint8_t rounds[static AES_XTS_ROUND_KEYS][16])
+INLINE __m512i series_encrypt(__m512i tweaks, const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
 {
-#define TWEAK_ROUND(r) tweaks = ROUND(tweaks, load_wide(rounds[9 + r]));
+#define TWEAK_ROUND(r) tweaks = ROUND(tweaks, LOAD(rounds[9 + r]));
 	EACH_OF_4(TWEAK_ROUND)
 	TWEAK_ROUND(4)
 #undef TWEAK_ROUND
-		return _mm512_aesenclast_epi128(tweaks, load_wide(rounds[LAST_ROUND]));
+		return _mm512_aesenclast_epi128(tweaks, LOAD(rounds[LAST_ROUND]));
 }
 
 /* The first window; g undoes itself, as it leaves the highest byte as it is. */
