@@ -56,7 +56,7 @@ MUST_CHECK enum status ublk_control_get_queue_cpus(struct ublk_control *control,
 						   unsigned queue, struct ublk_cpu_mask *cpus);
 
 /* Makes /dev/ublkbN, served by this process. Every queue must have fetched all its tags and be
- * answering: the kernel reads the partition table before this returns. */
+ * answering: whoever waits for the device may read it before this returns. */
 MUST_CHECK enum status ublk_control_start(struct ublk_control *control, uint32_t device_id);
 
 /* Betters the kernel's side of a started device: no scheduler on top of the backing disk's, and a
