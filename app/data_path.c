@@ -68,3 +68,15 @@ bool data_path_is_in_use(const struct data_path *path)
 {
 	return path->calls->is_in_use(path->state);
 }
+
+bool data_path_outlives_process(enum data_path_kind kind)
+{
+	const struct data_path_calls *calls = find(kind);
+
+	return calls != NULL && calls->remove_remains != NULL;
+}
+
+enum status data_path_remove_remains(enum data_path_kind kind, uint64_t mark)
+{
+	return data_path_outlives_process(kind) ? find(kind)->remove_remains(mark) : OK;
+}

@@ -12,6 +12,7 @@ struct data_path_options {
 	const char *name;
 	const char *socket_path; /* of an NBD socket */
 	unsigned queue_count;    /* 0: one per CPU */
+	uint64_t mark;           /* finds what a process that died left; 0 if nobody will */
 };
 
 /* A path in use. Only for the files that implement one, and through the calls below. */
@@ -32,6 +33,10 @@ struct data_path_calls {
 	const char *(*where)(const void *state);
 	int (*ended_fd)(const void *state);
 	bool (*is_in_use)(const void *state);
+
+	/* Of a path whose device outlives the process, if it had a mark: its users wait until
+	 * another process opens it with the same mark. Else NULL. */
+	enum status (*remove_remains)(uint64_t mark);
 };
 
 extern const struct data_path_calls data_path_ublk;
@@ -56,5 +61,12 @@ MUST_CHECK enum status data_path_close(struct data_path *path);
 const char *data_path_where(const struct data_path *path); /* "/dev/ublkb0" or the socket's path */
 int data_path_ended_fd(const struct data_path *path);      /* readable: it has ended by itself */
 bool data_path_is_in_use(const struct data_path *path);
+
+/* Whether the users of such a path wait, rather than get errors, between two processes. */
+bool data_path_outlives_process(enum data_path_kind kind);
+
+/* Removes what a process that died left with that mark, if anything: its users get errors.
+ * FAIL_NAME_TAKEN if the process lives. */
+MUST_CHECK enum status data_path_remove_remains(enum data_path_kind kind, uint64_t mark);
 
 #endif

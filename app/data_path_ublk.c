@@ -24,8 +24,18 @@ static enum status open_device(void **state, const struct data_path_options *opt
 				       : feature_queues_max(),
 		.queue_depth = feature_queue_depth(),
 		.request_size_max = feature_request_size_max_bytes(),
+		.mark = options->mark,
+		.is_recoverable = options->mark != 0,
 	};
+	enum status status = FAIL_VOLUME_UNKNOWN;
 
+	if (options->mark != 0)
+		status = ublk_device_recover((struct ublk_device **)state, &device, volume);
+	if (status != FAIL_VOLUME_UNKNOWN)
+		return status;
+	/* What cannot be recovered would only be in the way of the next recovery. */
+	if (options->mark != 0)
+		TRY(ublk_device_remove_remains(options->mark));
 	return ublk_device_start((struct ublk_device **)state, &device, volume);
 }
 
@@ -58,4 +68,5 @@ const struct data_path_calls data_path_ublk = {
 	.where = where,
 	.ended_fd = ended_fd,
 	.is_in_use = is_in_use,
+	.remove_remains = ublk_device_remove_remains,
 };

@@ -82,7 +82,8 @@ enum status foreground_serve(struct arguments *arguments, const char *disk_path,
 	status = unlock(&start, arguments, passphrase->bytes, passphrase_size);
 	secret_memory_close(passphrase);
 	if (status == OK)
-		status = volume_server_open(&server, &start); /* wipes the key in `start` */
+		status = volume_server_open(&server, &start);
+	secret_wipe_bytes(start.volume_key, sizeof(start.volume_key));
 	TRY(status);
 	log_info("%s is unlocked: %s", disk_path, data_path_where(&server.path));
 	notify_send("READY=1\nSTATUS=%s is unlocked", disk_path);

@@ -1,27 +1,20 @@
 #include "app/managed_volume.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "app/agent_session.h"
-#include "app/data_path.h"
 #include "app/key_url.h"
 #include "crypto/base64.h"
 #include "platform/entropy.h"
-#include "platform/file.h"
 #include "platform/log.h"
 
 #define BACKOFF_BASE_MS 1000
 #define SAME_CAUSE_LOGGED_AGAIN_MS (5 * 60 * 1000)
 
-/* A volume that has been served for this long counts as well: its next failure is tried anew at
- * once. */
-#define SERVED_WELL_MS (60 * 1000)
+/* A worker that dies again and again is not started ever faster; but users wait meanwhile. */
+#define RESTART_BASE_MS 200
+#define RESTART_CAP_MS 10000
 
 /* A server may ask for patience, not for giving up. */
 #define RETRY_WAIT_MAX_LEAST_MS (60 * 1000)
@@ -42,12 +35,13 @@ void managed_volume_init(struct managed_volume *managed, const char *disk_path,
 		.since_ms = clock_now_ms(),
 		.backoff = {.base_ms = BACKOFF_BASE_MS, .cap_ms = cap_ms},
 		.retry_wait_max_ms = MAXIMUM(cap_ms, RETRY_WAIT_MAX_LEAST_MS),
-		.worker = {.socket_fd = -1},
+		.worker = PROCESS_NONE,
+		.restart_backoff = {.base_ms = RESTART_BASE_MS, .cap_ms = RESTART_CAP_MS},
 	};
 	snprintf(managed->disk_path, sizeof(managed->disk_path), "%s", disk_path);
 }
 
-static void handle_event(struct managed_volume *managed, enum volume_event event)
+void managed_volume_handle(struct managed_volume *managed, enum volume_event event)
 {
 	enum volume_state next = volume_state_next(managed->state, event);
 
@@ -56,7 +50,7 @@ static void handle_event(struct managed_volume *managed, enum volume_event event
 	managed->state = next;
 }
 
-static const char *name_for_log(const struct managed_volume *managed)
+const char *managed_volume_name(const struct managed_volume *managed)
 {
 	return managed->name[0] != '\0' ? managed->name : "(no name)";
 }
@@ -117,57 +111,13 @@ void managed_volume_asked(struct managed_volume *managed, uint32_t request_id, u
 {
 	managed->request_id = request_id;
 	managed->due_ms = due_ms;
-	handle_event(managed, VOLUME_KEY_ASKED);
+	managed_volume_handle(managed, VOLUME_KEY_ASKED);
 }
 
 bool managed_volume_same_secret(const struct managed_volume *a, const struct managed_volume *b)
 {
 	return strcmp(a->token.current.kid, b->token.current.kid) == 0 &&
 	       strcmp(a->token.current.wrapped, b->token.current.wrapped) == 0;
-}
-
-static enum status send_start(struct managed_volume *managed, struct message_worker_start *start)
-{
-	enum status status;
-
-	TRY(process_start(&managed->worker, "worker", managed->name));
-	status = process_never_wait(&managed->worker);
-	if (status == OK)
-		status = message_send(managed->worker.socket_fd, MESSAGE_WORKER_START, 0, start);
-	if (status != OK)
-		process_end(&managed->worker, 0);
-	return status;
-}
-
-/* The volume key leaves this process with the message; the copy here is wiped. */
-static enum status start_worker(struct managed_volume *managed, const uint8_t volume_key[static 64],
-				const struct config *config)
-{
-	struct message_worker_start start = {
-		.data_path = data_path_choose(config),
-		.sector_size = managed->layout.sector_size,
-		.data_offset_bytes = managed->layout.data_offset_bytes,
-		.data_size_bytes = managed->layout.data_size_bytes,
-		.first_unit = managed->layout.first_unit,
-		.is_read_only = managed->volume.is_read_only,
-		.queue_count = config->queue_count,
-	};
-	enum status status;
-
-	snprintf(start.disk_path, sizeof(start.disk_path), "%s", managed->disk_path);
-	snprintf(start.name, sizeof(start.name), "%s", managed->name);
-	if (start.data_path == DATA_PATH_NBD_SOCKET &&
-	    (size_t)snprintf(start.socket_path, sizeof(start.socket_path), "%s/%s.nbd",
-			     config->run_directory, managed->name) >= sizeof(start.socket_path))
-		return FAIL_NBD_SOCKET;
-	memcpy(start.volume_key, volume_key, sizeof(start.volume_key));
-	status = send_start(managed, &start);
-	secret_wipe_bytes(&start, sizeof(start));
-	TRY(status);
-	handle_event(managed, VOLUME_UNLOCKED);
-	managed->cause = OK;
-	managed->detail[0] = '\0';
-	return OK;
 }
 
 enum status managed_volume_unlock(struct managed_volume *managed, const uint8_t secret[static 32],
@@ -185,7 +135,7 @@ enum status managed_volume_unlock(struct managed_volume *managed, const uint8_t 
 		return FAIL_WRAPPED_MISMATCH;
 	TRY(status);
 	CHECK(volume_key.size == 64);
-	return start_worker(managed, volume_key.bytes, config);
+	return managed_volume_start(managed, volume_key.bytes, config);
 }
 
 enum status managed_volume_recover(struct managed_volume *managed, const char *uuid,
@@ -193,7 +143,7 @@ enum status managed_volume_recover(struct managed_volume *managed, const char *u
 {
 	if (strcmp(managed->volume.header.uuid, uuid) != 0)
 		return FAIL_HEADER_CHANGED;
-	return start_worker(managed, volume_key, config);
+	return managed_volume_start(managed, volume_key, config);
 }
 
 /* A volume that has failed in the same way for hours needs a line now and then, not one each time.
@@ -208,9 +158,10 @@ static void log_failure(struct managed_volume *managed, uint64_t now_ms, uint64_
 	managed->logged_cause = managed->cause;
 	managed->logged_ms = now_ms;
 	log_warning("%s on %s is locked: %s%s%s%s; %s; tried again until it works (next in %.1f s)",
-		    name_for_log(managed), managed->disk_path, status_sentence(managed->cause),
-		    detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "",
-		    status_advice(managed->cause), (double)wait_ms / 1000);
+		    managed_volume_name(managed), managed->disk_path,
+		    status_sentence(managed->cause), detail[0] != '\0' ? " (" : "", detail,
+		    detail[0] != '\0' ? ")" : "", status_advice(managed->cause),
+		    (double)wait_ms / 1000);
 }
 
 void managed_volume_fail(struct managed_volume *managed, enum status cause, const char *detail,
@@ -220,159 +171,9 @@ void managed_volume_fail(struct managed_volume *managed, enum status cause, cons
 	uint64_t wait_ms = backoff_next_ms(&managed->backoff, entropy_u32(),
 					   MINIMUM(retry_after_ms, managed->retry_wait_max_ms));
 
-	handle_event(managed, VOLUME_FAILED);
+	managed_volume_handle(managed, VOLUME_FAILED);
 	managed->cause = cause;
 	snprintf(managed->detail, sizeof(managed->detail), "%s", detail);
 	managed->due_ms = now_ms + wait_ms;
 	log_failure(managed, now_ms, wait_ms);
-}
-
-static void link_path(const struct managed_volume *managed, char path[static 128])
-{
-	snprintf(path, 128, MANAGED_VOLUME_DEVICES "/%s", managed->name);
-}
-
-/* Has udev look at the device again, now that it has its name, so that systemd sees it. */
-static void tell_udev(const char *device)
-{
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/class/block/%s/uevent", device);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	if (file_write_all(fd, "change", 6) != OK)
-		log_warning("cannot tell udev of %s", device);
-	close(fd);
-}
-
-/* An old link of the same name is of a device that is gone: names are unique among the served. */
-static void publish(const struct managed_volume *managed)
-{
-	char path[128], target[80];
-
-	if (strncmp(managed->device_path, "/dev/", 5) != 0)
-		return; /* a socket, which is found by its own path */
-	link_path(managed, path);
-	snprintf(target, sizeof(target), "../%s", managed->device_path + 5);
-	if (file_make_folder(MANAGED_VOLUME_DEVICES) != OK)
-		return;
-	/* Others than root may see what is served; the device keeps its own mode. */
-	(void)chmod(MANAGED_VOLUME_DEVICES, 0755);
-	(void)unlink(path);
-	if (symlink(target, path) != 0)
-		log_errno(LOG_PRIORITY_ERROR, errno, "cannot make %s", path);
-	tell_udev(managed->device_path + 5);
-}
-
-static void unpublish(struct managed_volume *managed)
-{
-	char path[128];
-
-	if (strncmp(managed->device_path, "/dev/", 5) == 0) {
-		link_path(managed, path);
-		(void)unlink(path);
-	}
-	managed->device_path[0] = '\0';
-}
-
-/* It may be told to stop before it has said that it serves, and then refuse: so the device is taken
- * note of in either state. */
-static void worker_serves(struct managed_volume *managed, const char *device_path)
-{
-	snprintf(managed->device_path, sizeof(managed->device_path), "%s", device_path);
-	handle_event(managed, VOLUME_WORKER_SERVES);
-	managed->logged_cause = OK;
-	publish(managed);
-	log_info("%s on %s is unlocked: " MANAGED_VOLUME_DEVICES "/%s is %s", managed->name,
-		 managed->disk_path, managed->name, managed->device_path);
-}
-
-static void hear_state(struct managed_volume *managed, const struct message_worker_state *message)
-{
-	enum status status = (enum status)message->status;
-	bool is_expected = managed->state == VOLUME_STARTING || managed->state == VOLUME_STOPPING;
-
-	if (message->state == WORKER_FAILED)
-		managed->cause = status; /* its end follows, and tells what becomes of it */
-	if (message->state != WORKER_SERVING || !is_expected)
-		return;
-	if (status == OK && managed->device_path[0] == '\0') {
-		worker_serves(managed, message->device_path);
-	} else if (status != OK && managed->state == VOLUME_STOPPING) {
-		handle_event(managed, VOLUME_LOCK_REFUSED);
-		managed->cause = status;
-	}
-}
-
-static void end_worker_socket(struct managed_volume *managed)
-{
-	if (managed->worker.socket_fd >= 0)
-		close(managed->worker.socket_fd);
-	managed->worker.socket_fd = -1;
-}
-
-void managed_volume_hear_worker(struct managed_volume *managed)
-{
-	struct message_worker_state message = {0};
-	enum status status, reported;
-
-	status = message_receive(managed->worker.socket_fd, &message.header, sizeof(message));
-	if (status == OK && message.header.type == MESSAGE_WORKER_STATE &&
-	    status_from_number(&reported, message.status) &&
-	    message_text_is_valid(message.device_path, sizeof(message.device_path)) &&
-	    message.state < WORKER_STATES) {
-		hear_state(managed, &message);
-		return;
-	}
-	if (status != FAIL_ROLE_DIED)
-		log_error("the worker of %s sent a message that is not valid",
-			  name_for_log(managed));
-	end_worker_socket(managed); /* the reaping of the process does the rest */
-}
-
-void managed_volume_lock(struct managed_volume *managed, bool force)
-{
-	struct message_worker_stop stop = {.force = force};
-
-	if (!volume_state_allows(managed->state, VOLUME_LOCK_ASKED))
-		return;
-	handle_event(managed, VOLUME_LOCK_ASKED);
-	managed->cause = OK;
-	managed->detail[0] = '\0';
-	managed->request_id = 0;
-	if (managed->state != VOLUME_STOPPING || managed->worker.socket_fd < 0)
-		return;
-	/* A worker that hears nobody is left alone: it may be serving a mounted file system. */
-	if (message_send(managed->worker.socket_fd, MESSAGE_WORKER_STOP, 0, &stop) != OK)
-		log_error("the worker of %s cannot be told to stop", name_for_log(managed));
-}
-
-bool managed_volume_reap(struct managed_volume *managed, pid_t pid, int wait_status)
-{
-	bool was_wanted = managed->state == VOLUME_STOPPING;
-	bool was_well = managed->state == VOLUME_SERVING &&
-			clock_now_ms() - managed->since_ms >= SERVED_WELL_MS;
-
-	if (managed->worker.pid != pid)
-		return false;
-	/* What it said last may still be in the socket. */
-	while (managed->worker.socket_fd >= 0)
-		managed_volume_hear_worker(managed);
-	managed->worker = (struct process){.socket_fd = -1};
-	unpublish(managed);
-	handle_event(managed, VOLUME_WORKER_ENDED);
-	if (was_wanted) {
-		managed->cause = OK;
-		log_info("%s on %s is locked", managed->name, managed->disk_path);
-		return true;
-	}
-	if (WIFSIGNALED(wait_status))
-		log_error("the worker of %s was killed by signal %d", managed->name,
-			  WTERMSIG(wait_status));
-	if (was_well)
-		backoff_reset(&managed->backoff);
-	managed_volume_fail(managed, managed->cause != OK ? managed->cause : FAIL_ROLE_DIED, "", 0);
-	return true;
 }

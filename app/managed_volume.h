@@ -1,5 +1,8 @@
 /* One volume as the supervisor sees it: its state, why, what happens next, and its worker. Knows
- * nothing of the event loop around it, and waits for nobody. */
+ * nothing of the event loop around it, and waits for nobody.
+ *
+ * managed_volume.c has the way to the key, managed_volume_worker.c the worker's life,
+ * managed_volume_device.c the device's name. */
 #ifndef APP_MANAGED_VOLUME_H
 #define APP_MANAGED_VOLUME_H
 
@@ -33,11 +36,20 @@ struct managed_volume {
 
 	uint32_t request_id; /* ASKING: of the request whose answer it waits for */
 	struct process worker;
-	char device_path[64]; /* what the worker serves: "/dev/ublkb0" */
+	char device_path[64]; /* what it serves: "/dev/ublkb0"; stays while users wait */
+
+	/* A struct message_handover: what its worker was started with, key included, so that
+	 * another one can take its place. Without a worker only open while users wait for one. */
+	struct secret_memory handover;
+	uint64_t paused_since_ms;       /* users wait for a worker; 0: none do */
+	struct backoff restart_backoff; /* of workers that die */
 };
 
 void managed_volume_init(struct managed_volume *managed, const char *disk_path,
 			 const struct config *config);
+
+/* Wipes the key and parts from the worker, which goes on. */
+void managed_volume_close(struct managed_volume *managed);
 
 /* (Re)reads header and token, and checks them against policy and settings. FAIL_KEY_FOREIGN,
  * FAIL_NAME, and the failures of volume_load, volume_check_policy. */
@@ -74,10 +86,50 @@ void managed_volume_fail(struct managed_volume *managed, enum status cause, cons
 /* What the worker's socket has to say; also at its end. Publishes and removes /dev/byok/NAME. */
 void managed_volume_hear_worker(struct managed_volume *managed);
 
-/* Asks for a stop. A volume without worker is locked at once. */
-void managed_volume_lock(struct managed_volume *managed, bool force);
+/* Asks for a stop. A volume without worker is locked at once; but not if users wait for one, unless
+ * forced: then they get errors. */
+void managed_volume_lock(struct managed_volume *managed, bool force,
+			 const struct config *config);
 
 /* A process of that id ended: true if it was this volume's worker. */
 MUST_CHECK bool managed_volume_reap(struct managed_volume *managed, pid_t pid, int wait_status);
+
+/* Its worker, which is not a child, ended. */
+void managed_volume_worker_ended(struct managed_volume *managed);
+
+/* Takes over the worker of that name, which another supervisor has started, if it is there. What it
+ * serves is known when it has answered: SERVING. A worker of another program is then exchanged. */
+MUST_CHECK enum status managed_volume_adopt(struct managed_volume *managed, const char *name,
+					    const struct config *config);
+
+/* The volume key is here because users wait for another worker, or would. */
+MUST_CHECK bool managed_volume_has_key(const struct managed_volume *managed);
+
+/* Starts another worker with the key that is here. FAIL_HEADER_CHANGED if the disk's path leads to
+ * another volume by now; the failures of managed_volume_load. */
+MUST_CHECK enum status managed_volume_restart(struct managed_volume *managed);
+
+/* Ends a worker that is to make room and does not. */
+void managed_volume_watch(struct managed_volume *managed);
+
+/* Nothing happens to it unless something comes from outside. */
+MUST_CHECK bool managed_volume_is_at_rest(const struct managed_volume *managed);
+
+/* --- between the three files --- */
+
+void managed_volume_handle(struct managed_volume *managed, enum volume_event event);
+const char *managed_volume_name(const struct managed_volume *managed); /* also without one */
+
+/* Puts a worker with that volume key on its way. */
+MUST_CHECK enum status managed_volume_start(struct managed_volume *managed,
+					    const uint8_t volume_key[static 64],
+					    const struct config *config);
+
+/* Makes and removes /dev/byok/NAME. */
+void managed_volume_publish(const struct managed_volume *managed);
+void managed_volume_unpublish(struct managed_volume *managed);
+
+/* Whether there is a device of that name. */
+MUST_CHECK bool managed_volume_is_published(const struct managed_volume *managed);
 
 #endif

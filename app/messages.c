@@ -4,7 +4,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "app/volume_name.h"
+#include "platform/bytes.h"
 #include "platform/log.h"
+
+_Static_assert(sizeof(struct message_worker_start) == 1104 &&
+		       offsetof(struct message_handover, start) == 112,
+	       "binaries of different age must understand each other");
 
 size_t message_size(enum message_type type)
 {
@@ -18,6 +24,9 @@ size_t message_size(enum message_type type)
 		[MESSAGE_CONTROL_REQUEST] = sizeof(struct message_control_request),
 		[MESSAGE_CONTROL_VOLUME] = sizeof(struct message_control_volume),
 		[MESSAGE_CONTROL_DONE] = sizeof(struct message_control_done),
+		[MESSAGE_HANDOVER_REQUEST] = sizeof(struct message_handover_request),
+		[MESSAGE_HANDOVER] = sizeof(struct message_handover),
+		[MESSAGE_WORKER_LEAVE] = sizeof(struct message_worker_leave),
 	};
 
 	return (unsigned)type < MESSAGE_TYPES ? sizes[type] : 0;
@@ -75,6 +84,23 @@ enum status message_receive(int fd, struct message_header *message, size_t messa
 	    message_size((enum message_type)message->type) != (size_t)received)
 		return FAIL_MESSAGE;
 	return OK;
+}
+
+bool message_start_is_valid(const struct message_worker_start *start)
+{
+	uint64_t end;
+
+	return message_text_is_valid(start->disk_path, sizeof(start->disk_path)) &&
+	       message_text_is_valid(start->name, sizeof(start->name)) &&
+	       message_text_is_valid(start->socket_path, sizeof(start->socket_path)) &&
+	       message_text_is_valid(start->worker_path, sizeof(start->worker_path)) &&
+	       message_text_is_valid(start->uuid, sizeof(start->uuid)) &&
+	       volume_name_check(start->name) == OK && start->data_path > 0 &&
+	       start->data_path < DATA_PATH_KINDS && start->purpose < WORKER_PURPOSES &&
+	       (start->sector_size == 512 || start->sector_size == 4096) &&
+	       start->data_offset_bytes % start->sector_size == 0 && start->data_size_bytes > 0 &&
+	       start->data_size_bytes % start->sector_size == 0 &&
+	       bytes_add(&end, start->data_offset_bytes, start->data_size_bytes);
 }
 
 bool message_text_is_valid(const char *text, size_t size)

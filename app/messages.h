@@ -4,7 +4,9 @@
  *
  *   supervisor -> vault agent    AGENT_CONFIGURE once, then any number of AGENT_REQUESTs, each
  *                                answered by one AGENT_ANSWER with the same id, in any order
- *   supervisor -> worker         WORKER_START once -> WORKER_STATE...; WORKER_STOP -> WORKER_STATE
+ *   supervisor -> worker         WORKER_START once -> WORKER_STATE...; WORKER_STOP -> WORKER_STATE;
+ *                                WORKER_LEAVE -> its end. A supervisor that did not start it begins
+ *                                with HANDOVER_REQUEST -> HANDOVER
  *   byok command -> supervisor   CONTROL_REQUEST -> CONTROL_VOLUME... -> CONTROL_DONE
  */
 #ifndef APP_MESSAGES_H
@@ -14,8 +16,10 @@
 
 #define MESSAGE_VERSION 1
 #define MESSAGE_TEXT_SIZE 256    /* a path, name or URL with its NUL */
+#define MESSAGE_WORKER_PATH_SIZE 108
 #define MESSAGE_WRAPPED_SIZE 704 /* base64url of 512 bytes (RSA-4096) is 683 */
 
+/* The numbers are a promise: a supervisor speaks with workers of the binary before it. */
 enum message_type {
 	MESSAGE_AGENT_CONFIGURE = 1,
 	MESSAGE_AGENT_REQUEST,
@@ -26,6 +30,9 @@ enum message_type {
 	MESSAGE_CONTROL_REQUEST,
 	MESSAGE_CONTROL_VOLUME,
 	MESSAGE_CONTROL_DONE,
+	MESSAGE_HANDOVER_REQUEST,
+	MESSAGE_HANDOVER,
+	MESSAGE_WORKER_LEAVE,
 	MESSAGE_TYPES
 };
 
@@ -82,6 +89,14 @@ struct message_agent_answer {
 
 enum data_path_kind { DATA_PATH_UBLK = 1, DATA_PATH_NBD_SOCKET, DATA_PATH_KINDS };
 
+enum worker_purpose {
+	WORKER_SERVES,
+	WORKER_REMOVES_REMAINS, /* of a device whose worker died, and ends */
+	WORKER_PURPOSES
+};
+
+/* Lives in secret memory at both ends. Comes as it is from a worker of an older or newer binary, in
+ * a HANDOVER: a new field takes room from `reserved`, and 0 must mean what was before it. */
 struct message_worker_start {
 	struct message_header header;
 	char disk_path[MESSAGE_TEXT_SIZE];
@@ -95,6 +110,11 @@ struct message_worker_start {
 	uint32_t is_read_only;
 	uint32_t queue_count; /* 0: as many as CPUs, up to the build's limit */
 	uint8_t volume_key[64];
+	uint32_t purpose;                             /* enum worker_purpose */
+	char worker_path[MESSAGE_WORKER_PATH_SIZE];   /* where the worker can be found */
+	char uuid[40];                                /* of the disk */
+	uint64_t mark;                                /* by which its device is found */
+	uint8_t reserved[248];
 };
 
 enum worker_state {
@@ -110,11 +130,38 @@ struct message_worker_stop {
 	uint32_t force; /* also while the device is open */
 };
 
+/* To end without a word to the device's users, who wait for the next worker. */
+struct message_worker_leave {
+	struct message_header header;
+	uint32_t reserved;
+};
+
 struct message_worker_state {
 	struct message_header header;
 	uint32_t state;       /* enum worker_state */
 	uint32_t status;      /* enum status */
 	char device_path[64]; /* "/dev/ublkb0" once SERVING by ublk */
+};
+
+struct message_handover_request {
+	struct message_header header;
+	uint32_t reserved;
+};
+
+/* Which file a process was started from. */
+struct program_identity {
+	uint64_t device;
+	uint64_t inode;
+	uint64_t changed_ns; /* since 1970 */
+};
+
+/* Everything by which another worker can be put in this one's place. */
+struct message_handover {
+	struct message_header header;
+	uint32_t state; /* enum worker_state */
+	char device_path[64];
+	struct program_identity program;
+	struct message_worker_start start;
 };
 
 enum control_operation { CONTROL_STATUS = 1, CONTROL_LOCK, CONTROL_RECOVER, CONTROL_OPERATIONS };
@@ -165,6 +212,9 @@ MUST_CHECK enum status message_send(int fd, enum message_type type, uint32_t id,
  * NUL only where message_text_is_valid says so. */
 MUST_CHECK enum status message_receive(int fd, struct message_header *message,
 				       size_t message_size_max);
+
+/* What a worker can be started with; whether it makes sense for the disk, the worker finds out. */
+MUST_CHECK bool message_start_is_valid(const struct message_worker_start *start);
 
 /* Copies a text into a message's char array. False if it does not fit or is not printable ASCII. */
 MUST_CHECK bool message_text_set(char *target, size_t size, const char *text);

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,7 +17,6 @@
 #define RESCAN_MS 30000
 #define AGENT_RESTART_BASE_MS 500
 #define STOP_PATIENCE_MS 60000
-#define SYNC_PATIENCE_MS 30000
 #define END_PATIENCE_MS 2000
 #define NEVER UINT64_MAX
 
@@ -36,7 +34,7 @@ struct managed_volume *supervisor_add_disk(struct supervisor *supervisor, const 
 {
 	struct managed_volume *managed;
 
-	if (has_disk(supervisor, disk_path))
+	if (disk_path[0] != '\0' && has_disk(supervisor, disk_path))
 		return NULL;
 	if (supervisor->volume_count == VOLUMES_MAX) {
 		log_error("%s is one disk too many: this build serves %d", disk_path, VOLUMES_MAX);
@@ -61,6 +59,7 @@ void supervisor_forget(struct supervisor *supervisor, struct managed_volume *man
 	supervisor->volume_count--;
 	memmove(&supervisor->volumes[i], &supervisor->volumes[i + 1],
 		(supervisor->volume_count - i) * sizeof(supervisor->volumes[0]));
+	managed_volume_close(managed);
 	free(managed);
 }
 
@@ -70,7 +69,8 @@ static void forget_absent_disks(struct supervisor *supervisor)
 	for (size_t i = supervisor->volume_count; i > 0; i--) {
 		struct managed_volume *managed = supervisor->volumes[i - 1];
 
-		if (managed->state == VOLUME_WAITING && managed->cause == FAIL_DISK_ABSENT) {
+		if (managed->state == VOLUME_WAITING && managed->cause == FAIL_DISK_ABSENT &&
+		    !managed_volume_has_key(managed)) {
 			log_info("%s is gone", managed->disk_path);
 			supervisor_forget(supervisor, managed);
 		}
@@ -94,14 +94,18 @@ static void find_disks(struct supervisor *supervisor)
 		log_info("no byok disk is attached; looking again every %d s", RESCAN_MS / 1000);
 }
 
-/* Two disks of one name cannot both be /dev/byok/NAME: the first one has it. */
+/* Two disks of one name cannot both be /dev/byok/NAME: the first one has it, also while its worker
+ * is being replaced. */
 bool supervisor_name_is_taken(const struct supervisor *supervisor,
 			      const struct managed_volume *managed)
 {
-	for (size_t i = 0; i < supervisor->volume_count; i++)
-		if (supervisor->volumes[i] != managed && supervisor->volumes[i]->worker.pid != 0 &&
-		    strcmp(supervisor->volumes[i]->name, managed->name) == 0)
+	for (size_t i = 0; i < supervisor->volume_count; i++) {
+		const struct managed_volume *other = supervisor->volumes[i];
+
+		if (other != managed && strcmp(other->name, managed->name) == 0 &&
+		    (other->worker.pid != 0 || managed_volume_has_key(other)))
 			return true;
+	}
 	return false;
 }
 
@@ -112,6 +116,7 @@ static void try_due_volumes(struct supervisor *supervisor)
 	for (size_t i = 0; i < supervisor->volume_count; i++) {
 		struct managed_volume *managed = supervisor->volumes[i];
 
+		managed_volume_watch(managed);
 		if (managed->state == VOLUME_FOUND ||
 		    (managed->state == VOLUME_WAITING && managed->due_ms <= now_ms))
 			supervisor_try_volume(supervisor, managed);
@@ -120,38 +125,30 @@ static void try_due_volumes(struct supervisor *supervisor)
 
 /* --- signals --- */
 
-/* Whoever still has a device mounted keeps at least what the page cache holds by now. In a child,
- * because any dead file system of the machine can make it last for ever. */
-static void sync_with_patience(void)
+/* A device that somebody uses is served on, by a worker that the next supervisor finds. */
+static void begin_stop(struct supervisor *supervisor, enum supervisor_phase phase)
 {
-	uint64_t deadline_ms = clock_now_ms() + SYNC_PATIENCE_MS;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		sync();
-		_exit(0);
-	}
-	if (pid < 0)
+	if (supervisor->phase != SUPERVISOR_RUNS)
 		return;
-	while (waitpid(pid, NULL, WNOHANG) == 0) {
-		if (clock_left_ms(deadline_ms) == 0) {
-			log_warning("writing everything out takes too long; stopping without");
-			return;
-		}
-		clock_sleep_ms(5);
-	}
+	supervisor->phase = phase;
+	notify_send("STOPPING=1\nSTATUS=stopping");
+	log_info("stopping%s", phase == SUPERVISOR_LEAVES ? "; every volume is served on" : "");
 }
 
-static void begin_stop(struct supervisor *supervisor)
+/* Each volume once, when it has a worker that can be told, or needs none: a refusal is final. */
+static void lock_what_can_be(struct supervisor *supervisor)
 {
-	if (supervisor->is_stopping)
-		return;
-	supervisor->is_stopping = true;
-	notify_send("STOPPING=1\nSTATUS=stopping");
-	log_info("stopping");
-	sync_with_patience();
-	for (size_t i = 0; i < supervisor->volume_count; i++)
-		managed_volume_lock(supervisor->volumes[i], true);
+	for (size_t i = 0; i < supervisor->volume_count; i++) {
+		struct managed_volume *managed = supervisor->volumes[i];
+
+		bool can_be = managed_volume_is_at_rest(managed) ||
+			      (managed_volume_has_key(managed) &&
+			       !managed_volume_is_published(managed));
+
+		if (can_be && managed->state != VOLUME_LOCKED &&
+		    managed->cause != FAIL_DEVICE_IN_USE)
+			managed_volume_lock(managed, false, supervisor->config);
+	}
 }
 
 static void reap_children(struct supervisor *supervisor)
@@ -172,15 +169,12 @@ static void reap_children(struct supervisor *supervisor)
 
 static void hear_signal(struct supervisor *supervisor)
 {
-	struct signalfd_siginfo information;
-
-	if (read(supervisor->signal_fd, &information, sizeof(information)) !=
-	    (ssize_t)sizeof(information))
-		return;
-	if (information.ssi_signo == SIGCHLD)
-		reap_children(supervisor);
-	else
-		begin_stop(supervisor);
+	switch (process_take_signal(supervisor->signal_fd)) {
+	case 0: break;
+	case SIGCHLD: reap_children(supervisor); break;
+	case PROCESS_SIGNAL_LEAVE: begin_stop(supervisor, SUPERVISOR_LEAVES); break;
+	default: begin_stop(supervisor, SUPERVISOR_STOPS); break;
+	}
 }
 
 /* --- the loop --- */
@@ -215,7 +209,7 @@ static bool is_ready(const struct supervisor *supervisor)
  */
 static void notify_progress(struct supervisor *supervisor)
 {
-	if (supervisor->is_stopping || supervisor->was_ready)
+	if (supervisor->phase != SUPERVISOR_RUNS || supervisor->was_ready)
 		return;
 	if (!is_ready(supervisor)) {
 		notify_send("STATUS=%zu of %zu volumes served\nEXTEND_TIMEOUT_USEC=600000000",
@@ -231,13 +225,14 @@ static uint64_t next_wake_ms(const struct supervisor *supervisor)
 {
 	uint64_t wake_ms = supervisor->finds_disks ? supervisor->rescan_ms : NEVER;
 
-	if (supervisor->is_stopping)
-		return NEVER;
 	if (supervisor->agent.pid == 0)
 		wake_ms = MINIMUM(wake_ms, supervisor->agent_restart_ms);
+	if (supervisor_is_adopting(supervisor))
+		wake_ms = MINIMUM(wake_ms, supervisor->adoption_deadline_ms);
 	for (size_t i = 0; i < supervisor->volume_count; i++)
 		if (supervisor->volumes[i]->state == VOLUME_WAITING ||
-		    supervisor->volumes[i]->state == VOLUME_ASKING)
+		    supervisor->volumes[i]->state == VOLUME_ASKING ||
+		    supervisor->volumes[i]->state == VOLUME_YIELDING)
 			wake_ms = MINIMUM(wake_ms, supervisor->volumes[i]->due_ms);
 	return wake_ms;
 }
@@ -248,7 +243,8 @@ enum {
 	POLL_AGENT,
 	POLL_CLIENTS,
 	POLL_VOLUMES = POLL_CLIENTS + SUPERVISOR_CLIENTS_MAX,
-	POLLS = POLL_VOLUMES + VOLUMES_MAX
+	POLL_WATCHES = POLL_VOLUMES + VOLUMES_MAX,
+	POLLS = POLL_WATCHES + VOLUMES_MAX
 };
 
 static int poll_timeout_ms(uint64_t wake_ms)
@@ -273,10 +269,16 @@ static enum status turn(struct supervisor *supervisor, uint64_t wake_ms)
 	/* Of held clients only their leaving is of interest. */
 	for (size_t i = 0; i < SUPERVISOR_CLIENTS_MAX; i++)
 		polls[POLL_CLIENTS + i] = (struct pollfd){.fd = supervisor->clients[i].fd};
-	for (size_t i = 0; i < volume_count; i++)
-		polls[POLL_VOLUMES + i] = (struct pollfd){
-			.fd = supervisor->volumes[i]->worker.socket_fd, .events = POLLIN};
-	if (poll(polls, POLL_VOLUMES + volume_count, poll_timeout_ms(wake_ms)) < 0) {
+	for (size_t i = 0; i < VOLUMES_MAX; i++) {
+		const struct process *worker = i < volume_count ? &supervisor->volumes[i]->worker
+								: &PROCESS_NONE;
+
+		polls[POLL_VOLUMES + i] =
+			(struct pollfd){.fd = worker->socket_fd, .events = POLLIN};
+		polls[POLL_WATCHES + i] =
+			(struct pollfd){.fd = worker->watch_fd, .events = POLLIN};
+	}
+	if (poll(polls, POLLS, poll_timeout_ms(wake_ms)) < 0) {
 		if (errno == EINTR)
 			return OK;
 		log_errno(LOG_PRIORITY_ERROR, errno, "poll");
@@ -285,6 +287,11 @@ static enum status turn(struct supervisor *supervisor, uint64_t wake_ms)
 	for (size_t i = 0; i < volume_count; i++)
 		if (polls[POLL_VOLUMES + i].revents != 0)
 			managed_volume_hear_worker(supervisor->volumes[i]);
+	for (size_t i = 0; i < volume_count; i++)
+		if (polls[POLL_WATCHES + i].revents != 0 &&
+		    supervisor->volumes[i]->worker.watch_fd >= 0)
+			managed_volume_worker_ended(supervisor->volumes[i]);
+	supervisor_settle_adoptions(supervisor);
 	if (polls[POLL_AGENT].revents != 0)
 		supervisor_hear_agent(supervisor);
 	if (polls[POLL_SIGNALS].revents != 0)
@@ -300,43 +307,83 @@ static enum status turn(struct supervisor *supervisor, uint64_t wake_ms)
 
 static enum status serve_until_stopped(struct supervisor *supervisor)
 {
-	while (!supervisor->is_stopping) {
+	while (supervisor->phase == SUPERVISOR_RUNS) {
 		uint64_t now_ms = clock_now_ms();
 
 		if (supervisor->agent.pid == 0 && supervisor->agent_restart_ms <= now_ms)
 			supervisor_start_agent(supervisor);
 		supervisor_watch_agent(supervisor);
-		if (supervisor->finds_disks && supervisor->rescan_ms <= now_ms)
-			find_disks(supervisor);
-		try_due_volumes(supervisor);
+		/* A disk that is about to be adopted needs no key. */
+		if (!supervisor_is_adopting(supervisor)) {
+			if (supervisor->finds_disks && supervisor->rescan_ms <= now_ms)
+				find_disks(supervisor);
+			try_due_volumes(supervisor);
+		}
 		notify_progress(supervisor);
 		TRY(turn(supervisor, next_wake_ms(supervisor)));
 	}
 	return OK;
 }
 
-static bool has_workers(const struct supervisor *supervisor)
+static bool is_all_at_rest(const struct supervisor *supervisor)
 {
 	for (size_t i = 0; i < supervisor->volume_count; i++)
-		if (supervisor->volumes[i]->worker.pid != 0)
-			return true;
-	return false;
+		if (!managed_volume_is_at_rest(supervisor->volumes[i]) &&
+		    (supervisor->volumes[i]->state != VOLUME_ADOPTING ||
+		     supervisor_is_adopting(supervisor)))
+			return false;
+	return true;
+}
+
+/* Users who wait for a worker get one before this process ends, for it alone has the key. */
+static void restart_what_is_awaited(struct supervisor *supervisor)
+{
+	for (size_t i = 0; i < supervisor->volume_count; i++) {
+		struct managed_volume *managed = supervisor->volumes[i];
+
+		managed_volume_watch(managed);
+		if (managed_volume_has_key(managed) && managed->due_ms <= clock_now_ms())
+			supervisor_try_volume(supervisor, managed);
+	}
+}
+
+static void come_to_rest(struct supervisor *supervisor)
+{
+	const uint64_t deadline_ms = clock_now_ms() + STOP_PATIENCE_MS;
+
+	for (;;) {
+		restart_what_is_awaited(supervisor);
+		if (supervisor->phase == SUPERVISOR_STOPS)
+			lock_what_can_be(supervisor);
+		if (is_all_at_rest(supervisor) || clock_left_ms(deadline_ms) == 0)
+			return;
+		if (turn(supervisor, MINIMUM(deadline_ms, next_wake_ms(supervisor))) != OK)
+			return;
+	}
+}
+
+static void tell_what_stays(const struct managed_volume *managed, enum supervisor_phase phase)
+{
+	if (!managed_volume_is_at_rest(managed))
+		log_error("%s is left as it is: %s", managed_volume_name(managed),
+			  volume_state_word(managed->state));
+	else if (managed->worker.pid != 0 && phase == SUPERVISOR_STOPS)
+		log_warning("%s is in use: it is served on, by process %d", managed->name,
+			    (int)managed->worker.pid);
+	else if (managed->worker.pid == 0 && managed_volume_is_published(managed))
+		log_warning("the users of %s wait until byok serve runs again and gets its key",
+			    managed->name);
 }
 
 static void end_everything(struct supervisor *supervisor)
 {
-	uint64_t deadline_ms = clock_now_ms() + STOP_PATIENCE_MS;
-
-	while (has_workers(supervisor) && clock_left_ms(deadline_ms) > 0)
-		if (turn(supervisor, deadline_ms) != OK)
-			break;
+	come_to_rest(supervisor);
 	for (size_t i = 0; i < SUPERVISOR_CLIENTS_MAX; i++)
 		if (supervisor->clients[i].fd >= 0)
 			supervisor_drop_client(&supervisor->clients[i]);
 	for (size_t i = 0; i < supervisor->volume_count; i++) {
-		if (supervisor->volumes[i]->worker.pid != 0)
-			log_error("the worker of %s does not stop; it is left alone",
-				  supervisor->volumes[i]->name);
+		tell_what_stays(supervisor->volumes[i], supervisor->phase);
+		managed_volume_close(supervisor->volumes[i]);
 		free(supervisor->volumes[i]);
 	}
 	process_end(&supervisor->agent, END_PATIENCE_MS);
@@ -374,6 +421,7 @@ static enum status begin(struct supervisor *supervisor, const char *const *disk_
 	TRY(process_catch_signals(&supervisor->signal_fd, true));
 	TRY(data_path_probe(data_path_choose(supervisor->config)));
 	TRY(control_open(&supervisor->control, supervisor->config));
+	supervisor_find_workers(supervisor);
 	supervisor->finds_disks = disk_count == 0;
 	TRY(add_named_disks(supervisor, disk_paths, disk_count, failed_disk));
 	supervisor_start_agent(supervisor);
@@ -389,7 +437,7 @@ enum status supervisor_run(const struct config *config, const char *const *disk_
 	supervisor = (struct supervisor){
 		.config = config,
 		.signal_fd = -1,
-		.agent = {.socket_fd = -1},
+		.agent = PROCESS_NONE,
 		.control = {.socket_fd = -1, .lock_fd = -1},
 		.agent_backoff = {.base_ms = AGENT_RESTART_BASE_MS,
 				  .cap_ms = (uint64_t)config->retry_cap_s * 1000},
@@ -399,6 +447,8 @@ enum status supervisor_run(const struct config *config, const char *const *disk_
 	status = begin(&supervisor, disk_paths, disk_count, failed_disk);
 	if (status == OK)
 		status = serve_until_stopped(&supervisor);
+	if (supervisor.phase == SUPERVISOR_RUNS)
+		supervisor.phase = SUPERVISOR_LEAVES; /* it failed, and nobody has asked for more */
 	end_everything(&supervisor);
 	return status;
 }

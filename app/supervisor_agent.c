@@ -15,7 +15,7 @@
 
 static void plan_restart(struct supervisor *supervisor)
 {
-	supervisor->agent = (struct process){.socket_fd = -1};
+	supervisor->agent = PROCESS_NONE;
 	supervisor->agent_restart_ms =
 		clock_now_ms() + backoff_next_ms(&supervisor->agent_backoff, entropy_u32(), 0);
 }
@@ -132,7 +132,8 @@ static enum status load_and_ask(struct supervisor *supervisor, struct managed_vo
 
 void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume *managed)
 {
-	enum status status = load_and_ask(supervisor, managed);
+	enum status status = managed_volume_has_key(managed) ? managed_volume_restart(managed)
+							     : load_and_ask(supervisor, managed);
 
 	if (status != OK)
 		managed_volume_fail(managed, status, "", 0);

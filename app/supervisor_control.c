@@ -92,7 +92,8 @@ void supervisor_drop_client(struct supervisor_client *client)
 
 static bool is_settled(const struct managed_volume *managed)
 {
-	return managed->state != VOLUME_STOPPING && managed->state != VOLUME_STARTING;
+	return managed->state != VOLUME_STOPPING && managed->state != VOLUME_STARTING &&
+	       managed->state != VOLUME_YIELDING;
 }
 
 /* The first volume that refused gives the status. A refusal to lock is news for whoever asked only:
@@ -126,11 +127,21 @@ void supervisor_answer_settled(struct supervisor *supervisor)
 			answer_if_settled(supervisor, &supervisor->clients[i]);
 }
 
+/* Not while a worker changes hands. */
+static bool can_be_locked(const struct supervisor *supervisor, const char *target)
+{
+	for (size_t i = 0; i < supervisor->volume_count; i++)
+		if (is_target(supervisor->volumes[i], target) &&
+		    !volume_state_allows(supervisor->volumes[i]->state, VOLUME_LOCK_ASKED))
+			return false;
+	return true;
+}
+
 static void lock_targets(struct supervisor *supervisor, const char *target, bool force)
 {
 	for (size_t i = 0; i < supervisor->volume_count; i++)
 		if (is_target(supervisor->volumes[i], target))
-			managed_volume_lock(supervisor->volumes[i], force);
+			managed_volume_lock(supervisor->volumes[i], force, supervisor->config);
 }
 
 static struct managed_volume *find_target(const struct supervisor *supervisor, const char *target)
@@ -162,7 +173,7 @@ static enum status recover_target(struct supervisor *supervisor,
 	struct managed_volume *added = NULL;
 	enum status status;
 
-	if (supervisor->is_stopping)
+	if (supervisor->phase != SUPERVISOR_RUNS)
 		return FAIL_SERVICE_BUSY;
 	if (managed == NULL && request->target[0] == '/')
 		managed = added = supervisor_add_disk(supervisor, request->target);
@@ -182,6 +193,8 @@ static enum status carry_out(struct supervisor *supervisor,
 	case CONTROL_LOCK:
 		if (request->target[0] != '\0' && find_target(supervisor, request->target) == NULL)
 			return FAIL_VOLUME_UNKNOWN;
+		if (!can_be_locked(supervisor, request->target))
+			return FAIL_SERVICE_BUSY;
 		lock_targets(supervisor, request->target, request->force != 0);
 		return OK;
 	case CONTROL_STATUS:

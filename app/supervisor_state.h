@@ -1,5 +1,6 @@
 /* What the files of the supervisor share: supervisor.c runs the loop, supervisor_agent.c speaks to
- * the vault agent, supervisor_control.c to other byok commands. For nobody else. */
+ * the vault agent, supervisor_control.c to other byok commands, supervisor_workers.c finds the
+ * workers of the supervisor before. For nobody else. */
 #ifndef APP_SUPERVISOR_STATE_H
 #define APP_SUPERVISOR_STATE_H
 
@@ -16,6 +17,12 @@ struct supervisor_client {
 	char target[MESSAGE_TEXT_SIZE];
 };
 
+enum supervisor_phase {
+	SUPERVISOR_RUNS,
+	SUPERVISOR_STOPS,  /* what is not in use is locked */
+	SUPERVISOR_LEAVES, /* everything stays for the next supervisor */
+};
+
 struct supervisor {
 	const struct config *config;
 	struct control_server control;
@@ -29,8 +36,9 @@ struct supervisor {
 	size_t volume_count;
 	bool finds_disks; /* none was named */
 	uint64_t rescan_ms;
+	uint64_t adoption_deadline_ms;
 	bool was_ready;
-	bool is_stopping;
+	enum supervisor_phase phase;
 };
 
 /* NULL if the disk is known already, or there is no room (logged). */
@@ -48,6 +56,12 @@ void supervisor_agent_ended(struct supervisor *supervisor, int wait_status);
 
 /* Ends an agent that owes an answer for too long. */
 void supervisor_watch_agent(struct supervisor *supervisor);
+
+/* Joins every worker that is there already; then hears what each one serves, which makes some
+ * volumes one, and for some time holds back disks that may be served. */
+void supervisor_find_workers(struct supervisor *supervisor);
+void supervisor_settle_adoptions(struct supervisor *supervisor);
+MUST_CHECK bool supervisor_is_adopting(const struct supervisor *supervisor);
 
 /* A new command, one that was left by whoever gave it, and all those that can be answered now. */
 void supervisor_hear_control(struct supervisor *supervisor);

@@ -5,16 +5,14 @@
 
 #include "platform/lockdown.h"
 
-static enum status expand_key(struct volume_server *server, struct message_worker_start *start)
+static enum status expand_key(struct volume_server *server,
+			      const struct message_worker_start *start)
 {
 	struct aes_xts_key *key;
-	enum status status;
 
 	TRY(secret_memory_open_hidden(&server->key_memory, sizeof(*key)));
 	key = (struct aes_xts_key *)(void *)server->key_memory.bytes;
-	status = aes_xts_key_init(key, start->volume_key, start->sector_size);
-	secret_wipe_bytes(start->volume_key, sizeof(start->volume_key));
-	return status;
+	return aes_xts_key_init(key, start->volume_key, start->sector_size);
 }
 
 /* Where an NBD socket will stand; NULL without one. */
@@ -32,7 +30,7 @@ static const char *folder_of(char folder[static MESSAGE_TEXT_SIZE], const char *
 	return folder;
 }
 
-static enum status open_all(struct volume_server *server, struct message_worker_start *start)
+static enum status open_all(struct volume_server *server, const struct message_worker_start *start)
 {
 	char folder[MESSAGE_TEXT_SIZE];
 	const enum data_path_kind kind = (enum data_path_kind)start->data_path;
@@ -40,6 +38,7 @@ static enum status open_all(struct volume_server *server, struct message_worker_
 		.name = start->name,
 		.socket_path = start->socket_path,
 		.queue_count = start->queue_count,
+		.mark = start->mark,
 	};
 
 	TRY(expand_key(server, start));
@@ -66,15 +65,17 @@ static enum status open_all(struct volume_server *server, struct message_worker_
 	return data_path_open(&server->path, kind, &options, &server->volume);
 }
 
-enum status volume_server_open(struct volume_server *server, struct message_worker_start *start)
+enum status volume_server_open(struct volume_server *server,
+			       const struct message_worker_start *start)
 {
 	enum status status;
 
 	*server = (struct volume_server){.disk = {.fd = -1}};
 	status = open_all(server, start);
-	secret_wipe_bytes(start->volume_key, sizeof(start->volume_key));
-	if (status == OK)
-		return OK;
+	/* A recovery that failed half way may have queues that go on until the process ends: they
+	 * must keep the key and the disk. */
+	if (status == OK || start->mark != 0)
+		return status;
 	/* Nothing was served, so there is nothing to lose in ending it. */
 	if (volume_server_close(server) != OK)
 		return status;

@@ -14,10 +14,11 @@ struct volume_server {
 	struct data_path path;
 };
 
-/* Keeps `server` and the strings of `start`; wipes the volume key in it in any case. Locks the
- * process down as a disk role on the way. */
+/* Keeps `server` and the strings of `start`; copies the volume key, which the caller wipes. Locks
+ * the process down as a disk role on the way. After a failure a process that had a mark must end,
+ * and the kernel clears what it holds. */
 MUST_CHECK enum status volume_server_open(struct volume_server *server,
-					  struct message_worker_start *start);
+					  const struct message_worker_start *start);
 
 /* Finishes what is under way, flushes, wipes the key. FAIL_DISK_IO if the flush fails. */
 MUST_CHECK enum status volume_server_close(struct volume_server *server);

@@ -13,6 +13,8 @@ enum volume_state {
 	VOLUME_SERVING,  /* the device is there */
 	VOLUME_STOPPING, /* the worker was told to stop */
 	VOLUME_LOCKED,   /* stopped on purpose; stays so until asked for */
+	VOLUME_ADOPTING, /* a worker was found, and asked what it serves */
+	VOLUME_YIELDING, /* the worker was told to make room for another one */
 	VOLUME_STATES
 };
 
@@ -23,7 +25,10 @@ enum volume_event {
 	VOLUME_WORKER_SERVES,
 	VOLUME_WORKER_ENDED,
 	VOLUME_LOCK_ASKED,
-	VOLUME_LOCK_REFUSED, /* the device is in use */
+	VOLUME_LOCK_REFUSED,   /* the device is in use */
+	VOLUME_REMOVAL_BEGUN,  /* of a device that has no worker: a process was started for it */
+	VOLUME_WORKER_FOUND,   /* that another supervisor has started */
+	VOLUME_EXCHANGE_ASKED, /* the worker's program is not this one */
 	VOLUME_EVENTS
 };
 

@@ -12,12 +12,19 @@
 #include "platform/clock.h"
 #include "platform/log.h"
 
+static void close_from(int first_fd)
+{
+	if (syscall(SYS_close_range, first_fd, ~0u, 0) != 0)
+		for (int fd = first_fd; fd < 1024; fd++)
+			close(fd);
+}
+
 /* In the child, after fork: only calls that are safe there. */
-__attribute__((noreturn)) static void become_role(int socket_fd, const char *role,
-						  const char *subject)
+__attribute__((noreturn)) static void become_role(int socket_fd, const char *program,
+						  const char *role, const char *subject)
 {
 	char *const environment[] = {NULL};
-	char *const arguments[] = {(char *)"byok", (char *)PROCESS_ROLE_FLAG, (char *)role,
+	char *const arguments[] = {(char *)program, (char *)PROCESS_ROLE_FLAG, (char *)role,
 				   (char *)subject, NULL};
 	sigset_t none;
 
@@ -30,14 +37,13 @@ __attribute__((noreturn)) static void become_role(int socket_fd, const char *rol
 	} else if (dup2(socket_fd, PROCESS_SOCKET_FD) < 0) {
 		_exit(127);
 	}
-	if (syscall(SYS_close_range, PROCESS_SOCKET_FD + 1, ~0u, 0) != 0)
-		for (int fd = PROCESS_SOCKET_FD + 1; fd < 1024; fd++)
-			close(fd);
+	close_from(PROCESS_SOCKET_FD + 1);
 	execve("/proc/self/exe", arguments, environment);
 	_exit(127);
 }
 
-enum status process_start(struct process *process, const char *role, const char *subject)
+static enum status start(struct process *process, const char *program, const char *role,
+			 const char *subject)
 {
 	int sockets[2];
 	pid_t pid;
@@ -48,26 +54,78 @@ enum status process_start(struct process *process, const char *role, const char 
 	}
 	pid = fork();
 	if (pid == 0)
-		become_role(sockets[1], role, subject);
+		become_role(sockets[1], program, role, subject);
 	close(sockets[1]);
 	if (pid < 0) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "cannot start the %s", role);
 		close(sockets[0]);
 		return FAIL_SYSTEM;
 	}
-	*process = (struct process){.pid = pid, .socket_fd = sockets[0]};
+	*process = (struct process){.pid = pid, .socket_fd = sockets[0], .watch_fd = -1};
 	return OK;
 }
 
-enum status process_catch_signals(int *signal_fd, bool children_too)
+enum status process_start(struct process *process, const char *role, const char *subject)
+{
+	return start(process, "byok", role, subject);
+}
+
+enum status process_start_to_the_last(struct process *process, const char *role,
+				      const char *subject)
+{
+	return start(process, "@byok", role, subject);
+}
+
+/* The credentials of whoever listens at the other end, or has connected from there. */
+static bool get_peer(int socket_fd, struct ucred *peer)
+{
+	socklen_t size = sizeof(*peer);
+
+	return getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, peer, &size) == 0;
+}
+
+bool process_peer_is_ours(int socket_fd)
+{
+	struct ucred peer;
+
+	return get_peer(socket_fd, &peer) && peer.uid == geteuid();
+}
+
+enum status process_join(struct process *process, int socket_fd)
+{
+	struct ucred peer;
+	int watch_fd;
+
+	if (!get_peer(socket_fd, &peer) || peer.uid != geteuid()) {
+		close(socket_fd);
+		return FAIL_NOT_ROOT;
+	}
+	watch_fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	if (watch_fd < 0) {
+		const int error = errno;
+
+		close(socket_fd);
+		if (error == ESRCH)
+			return FAIL_ROLE_DIED;
+		log_errno(LOG_PRIORITY_ERROR, error, "cannot watch process %d", (int)peer.pid);
+		return FAIL_SYSTEM;
+	}
+	*process =
+		(struct process){.pid = peer.pid, .socket_fd = socket_fd, .watch_fd = watch_fd};
+	return OK;
+}
+
+enum status process_catch_signals(int *signal_fd, bool is_supervisor)
 {
 	sigset_t signals;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
-	if (children_too)
+	if (is_supervisor) {
 		sigaddset(&signals, SIGCHLD);
+		sigaddset(&signals, PROCESS_SIGNAL_LEAVE);
+	}
 	*signal_fd = -1;
 	if (sigprocmask(SIG_BLOCK, &signals, NULL) == 0)
 		*signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -75,6 +133,15 @@ enum status process_catch_signals(int *signal_fd, bool children_too)
 		return OK;
 	log_errno(LOG_PRIORITY_ERROR, errno, "cannot receive signals");
 	return FAIL_SYSTEM;
+}
+
+int process_take_signal(int signal_fd)
+{
+	struct signalfd_siginfo information;
+
+	return read(signal_fd, &information, sizeof(information)) == (ssize_t)sizeof(information)
+		       ? (int)information.ssi_signo
+		       : 0;
 }
 
 enum status process_never_wait(const struct process *process)
@@ -87,6 +154,23 @@ enum status process_never_wait(const struct process *process)
 	return FAIL_SYSTEM;
 }
 
+void process_kill(const struct process *process)
+{
+	if (process->watch_fd >= 0)
+		(void)syscall(SYS_pidfd_send_signal, process->watch_fd, SIGKILL, NULL, 0);
+	else if (process->pid != 0)
+		kill(process->pid, SIGKILL);
+}
+
+void process_part(struct process *process)
+{
+	if (process->socket_fd >= 0)
+		close(process->socket_fd);
+	if (process->watch_fd >= 0)
+		close(process->watch_fd);
+	*process = PROCESS_NONE;
+}
+
 void process_end(struct process *process, uint64_t patience_ms)
 {
 	uint64_t deadline_ms = clock_now_ms() + patience_ms;
@@ -94,6 +178,7 @@ void process_end(struct process *process, uint64_t patience_ms)
 
 	if (process->pid == 0)
 		return;
+	CHECK(process->watch_fd < 0);
 	if (process->socket_fd >= 0)
 		close(process->socket_fd);
 	while ((ended = waitpid(process->pid, NULL, WNOHANG)) == 0 &&
@@ -103,5 +188,5 @@ void process_end(struct process *process, uint64_t patience_ms)
 		kill(process->pid, SIGKILL);
 		(void)waitpid(process->pid, NULL, 0);
 	}
-	*process = (struct process){.socket_fd = -1};
+	*process = PROCESS_NONE;
 }

@@ -2,6 +2,7 @@
 #ifndef PLATFORM_PROCESS_H
 #define PLATFORM_PROCESS_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "platform/status.h"
@@ -12,10 +13,16 @@
 /* argv[1] of a process that was started in a role; argv[2] is the role's name. */
 #define PROCESS_ROLE_FLAG "--role"
 
+/* Tells a supervisor to end and leave everything to the next one. */
+#define PROCESS_SIGNAL_LEAVE SIGUSR1
+
 struct process {
 	pid_t pid;     /* 0: none */
 	int socket_fd; /* our end; SOCK_SEQPACKET, close-on-exec */
+	int watch_fd;  /* of a process that is not our child: readable at its end; else -1 */
 };
+
+#define PROCESS_NONE ((struct process){.socket_fd = -1, .watch_fd = -1})
 
 /* Runs the very file that runs now, even if it was replaced on the disk since, as
  * `byok --role ROLE SUBJECT` with an empty environment and no descriptor but 0, 1, 2 and its
@@ -23,13 +30,36 @@ struct process {
 MUST_CHECK enum status process_start(struct process *process, const char *role,
 				     const char *subject);
 
-/* From now on SIGTERM and SIGINT (and SIGCHLD, if wished for) do nothing but make `signal_fd`
- * readable, as struct signalfd_siginfo. Before there are threads. FAIL_SYSTEM is logged. */
-MUST_CHECK enum status process_catch_signals(int *signal_fd, bool children_too);
+/* The same for a role that file systems may stand on: when the machine stops, systemd kills what is
+ * left before it unmounts what is left, but not processes whose argv[0] begins with '@'. */
+MUST_CHECK enum status process_start_to_the_last(struct process *process, const char *role,
+						 const char *subject);
+
+/* Joins a process that another one started, over a socket that it is connected to: takes
+ * `socket_fd`. Its end is seen at watch_fd. FAIL_NOT_ROOT if it is another user's, FAIL_ROLE_DIED
+ * if it is gone, FAIL_SYSTEM (logged). */
+MUST_CHECK enum status process_join(struct process *process, int socket_fd);
+
+/* Whether the other end of a unix socket is a process of the user that this one runs as: root. */
+MUST_CHECK bool process_peer_is_ours(int socket_fd);
+
+/* From now on SIGTERM and SIGINT (of a supervisor also SIGCHLD and PROCESS_SIGNAL_LEAVE) do nothing
+ * but make `signal_fd` readable, as struct signalfd_siginfo. Before there are threads. FAIL_SYSTEM
+ * is logged. */
+MUST_CHECK enum status process_catch_signals(int *signal_fd, bool is_supervisor);
+
+/* Takes the next signal out of `signal_fd`: its number, or 0 if there is none. */
+int process_take_signal(int signal_fd);
 
 /* Makes sending to and hearing from the role fail rather than wait, for a caller that waits for
  * nobody. */
 MUST_CHECK enum status process_never_wait(const struct process *process);
+
+/* SIGKILL; the end is then seen as any other. */
+void process_kill(const struct process *process);
+
+/* Closes our end, and leaves the process alone. */
+void process_part(struct process *process);
 
 /* Closes the socket, which tells a role to end, waits up to `patience_ms`, then kills. */
 void process_end(struct process *process, uint64_t patience_ms);

@@ -148,29 +148,205 @@ def an_agent_that_dies_is_replaced(t):
 	expect(is_serving(t, settings, "data1"), "the volume suffered")
 
 
-@test
-def a_worker_that_dies_is_replaced_after_asking_the_vault(t):
-	vault = t.vault()
-	settings, _, _ = served(t, vault, "data1")
-	t.must("qemu-io", "-f", "raw", "-c", "write -P 9 0 1M", "-c", "flush", uri(socket_of(t, "data1")))
-	old = states(t, settings)["data1"]["worker_pid"]
-	os.kill(old, signal.SIGKILL)
-	wait_until(lambda: is_serving(t, settings, "data1") and
-		states(t, settings)["data1"]["worker_pid"] != old, "new worker")
-	t.must("qemu-io", "-f", "raw", "-c", "read -P 9 0 1M", uri(socket_of(t, "data1")))
+def worker_of(t, settings, name="data1"):
+	return states(t, settings).get(name, {}).get("worker_pid", 0)
+
+
+def has_other_worker(t, settings, old, name="data1"):
+	return is_serving(t, settings, name) and worker_of(t, settings, name) not in (0, old)
+
+
+def is_gone(pid):
+	"""Its parent may be one that reaps no strangers."""
+	try:
+		return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+	except OSError:
+		return True
+
+
+def write_pattern(t, number, name="data1"):
+	t.must("qemu-io", "-f", "raw", "-c", f"write -P {number} 0 1M", "-c", "flush",
+		uri(socket_of(t, name)))
+
+
+def read_pattern(t, number, name="data1"):
+	t.must("qemu-io", "-f", "raw", "-c", f"read -P {number} 0 1M", uri(socket_of(t, name)))
+
+
+def start_again(t, settings, disks, *names, **options):
+	"""Another supervisor, after one that is gone; ready when it serves what it found."""
+	return t.start("serve", *(d for d, _ in disks), "--config", settings,
+		ready=lambda: is_serving(t, settings, *names), **options)
+
+
+def leave(process):
+	process.send_signal(signal.SIGUSR1)
+	expect_equal(process.wait(30), 0, "exit status of byok serve")
 
 
 @test
-def a_worker_goes_on_when_the_supervisor_is_killed(t):
+def a_worker_that_dies_is_replaced_without_the_vault(t):
 	vault = t.vault()
 	settings, _, process = served(t, vault, "data1")
-	worker = states(t, settings)["data1"]["worker_pid"]
+	vault.stop()
+	write_pattern(t, 9)
+	old = worker_of(t, settings)
+	os.kill(old, signal.SIGKILL)
+	wait_until(lambda: has_other_worker(t, settings, old), "new worker")
+	read_pattern(t, 9)
+	expect("its users waited for" in log_of(process), log_of(process))
+
+
+@test
+def a_worker_that_dies_again_and_again_is_held_back(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1")
+	vault.stop()
+	for _ in range(6):
+		old = worker_of(t, settings)
+		os.kill(old, signal.SIGKILL)
+		wait_until(lambda: has_other_worker(t, settings, old), "new worker", 60)
+	waits = [float(line.split(" started in ")[1].split()[0])
+		for line in log_of(process).splitlines() if " started in " in line]
+	expect_equal(len(waits), 6, "the count of restarts")
+	expect_equal(waits[0], 0.0, "the first wait")
+	expect(max(waits) > 0.1, f"the waits are {waits}")
+
+
+@test
+def a_disk_that_was_put_in_the_place_of_another_gets_no_byte_of_it(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	disk = disks[0][0]
+	other, _ = formatted(t, vault, "other", settings)
+	other.rename(disk)
+	before = disk.read_bytes()
+	os.kill(worker_of(t, settings), signal.SIGKILL)
+	wait_until(lambda: states(t, settings)["data1"]["cause"] == "header-changed", "refusal")
+	expect(disk.read_bytes() == before, "it was written to")
+
+
+@test
+def a_worker_goes_on_when_the_supervisor_is_killed_and_ends_at_SIGTERM(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1")
+	worker = worker_of(t, settings)
 	process.kill()
 	process.wait()
-	t.must("qemu-io", "-f", "raw", "-c", "write -P 4 0 1M", "-c", "read -P 4 0 1M",
-		uri(socket_of(t, "data1")))
+	write_pattern(t, 4)
+	read_pattern(t, 4)
 	os.kill(worker, signal.SIGTERM)
-	wait_until(lambda: not Path(f"/proc/{worker}").exists(), "end of the worker")
+	wait_until(lambda: is_gone(worker), "end of the worker")
+
+
+@test
+def the_next_supervisor_takes_over_what_a_killed_one_leaves_without_the_vault(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", "data2")
+	write_pattern(t, 4)
+	before = states(t, settings)
+	vault.stop()
+	process.kill()
+	process.wait()
+	start_again(t, settings, disks, "data1", "data2")
+	after = states(t, settings)
+	for key in ("worker_pid", "uuid", "disk", "key"):
+		expect_equal({n: v[key] for n, v in after.items()}, {n: v[key] for n, v in before.items()}, key)
+	read_pattern(t, 4)
+	# It is the master of them now: it hears of their end, has their keys, and can lock them.
+	os.kill(before["data1"]["worker_pid"], signal.SIGKILL)
+	wait_until(lambda: has_other_worker(t, settings, before["data1"]["worker_pid"]), "new worker")
+	read_pattern(t, 4)
+	t.byok("lock", "data2", "--config", settings)
+	expect_equal(states(t, settings)["data2"]["state"], "locked", "state")
+	wait_until(lambda: is_gone(before["data2"]["worker_pid"]), "end of the worker")
+
+
+@test
+def a_supervisor_that_is_told_to_leave_leaves_everything_to_the_next_one(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	worker = worker_of(t, settings)
+	vault.stop()
+	leave(process)
+	write_pattern(t, 5)
+	process = start_again(t, settings, disks, "data1")
+	expect_equal(worker_of(t, settings), worker, "the worker")
+	expect_equal(stop(process), 0, "exit status of byok serve")
+	wait_until(lambda: is_gone(worker), "end of the worker")
+
+
+@test
+def another_program_exchanges_the_workers_without_the_vault(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", "data2")
+	write_pattern(t, 6)
+	old = [worker_of(t, settings, name) for name in ("data1", "data2")]
+	vault.stop()
+	leave(process)
+	upgraded = t.path("byok-2")
+	upgraded.write_bytes(Path(t.program).read_bytes())
+	upgraded.chmod(0o755)
+	t.start("serve", *(d for d, _ in disks), "--config", settings, program=upgraded,
+		ready=lambda: has_other_worker(t, settings, old[0]) and
+		has_other_worker(t, settings, old[1], "data2"))
+	for name, pid in zip(("data1", "data2"), old):
+		expect_equal(os.readlink(f"/proc/{worker_of(t, settings, name)}/exe"), str(upgraded), "program")
+		wait_until(lambda: is_gone(pid), "end of the old worker")
+	read_pattern(t, 6)
+
+
+@test
+def a_worker_hears_one_supervisor_at_a_time_and_no_nonsense(t):
+	import socket
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	worker = worker_of(t, settings)
+	path = str(t.path("run") / "data1.worker")
+	expect_equal(oct(os.stat(path).st_mode & 0o777), oct(0o600), "mode of the worker's socket")
+
+	def connect():
+		client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		client.settimeout(1)
+		client.connect(path)
+		return client
+
+	request = (1).to_bytes(4, "little") + (10).to_bytes(4, "little") + (20).to_bytes(4, "little") + bytes(8)
+	client = connect()
+	client.send(request)
+	try:
+		client.recv(4096)
+		raise AssertionError("it answers while it has a supervisor")
+	except TimeoutError:
+		client.close()
+	process.kill()
+	process.wait()
+	for nonsense in (b"x", bytes(20), request[:19], request + b"x", b"\xff" * 4096):
+		client = connect()
+		client.send(nonsense)
+		expect_equal(client.recv(4096), b"", f"the answer to {nonsense[:20]}")
+		client.close()
+	start_again(t, settings, disks, "data1")
+	expect_equal(worker_of(t, settings), worker, "the worker")
+	write_pattern(t, 7)
+
+
+@test
+def a_worker_that_hangs_keeps_nobody_else_waiting(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", "data2")
+	hung, other = worker_of(t, settings), worker_of(t, settings, "data2")
+	process.kill()
+	process.wait()
+	os.kill(hung, signal.SIGSTOP)
+	process = t.start("serve", *(d for d, _ in disks), "--config", settings,
+		ready=lambda: is_serving(t, settings, "data2"))
+	expect_equal(worker_of(t, settings, "data2"), other, "the other worker")
+	expect("adopting" in [v["state"] for v in status(t, settings)[1]["volumes"]], "it is not shown")
+	t.byok("lock", "data1", "--config", settings, expect="service-busy")
+	os.kill(hung, signal.SIGCONT)
+	wait_until(lambda: is_serving(t, settings, "data1"), "answer of the worker")
+	expect_equal(worker_of(t, settings), hung, "the worker")
 
 
 @test

@@ -23,10 +23,21 @@ TEST(every_state_is_reached_and_can_be_left)
 	}
 }
 
-TEST(an_operator_can_lock_in_every_state)
+TEST(an_operator_can_lock_in_every_state_but_while_a_worker_changes_hands)
 {
 	for (enum volume_state state = VOLUME_FOUND; state < VOLUME_STATES; state++)
-		EXPECT_TRUE(volume_state_allows(state, VOLUME_LOCK_ASKED));
+		EXPECT_EQUAL(volume_state_allows(state, VOLUME_LOCK_ASKED),
+			     state != VOLUME_ADOPTING && state != VOLUME_YIELDING);
+}
+
+TEST(a_device_without_worker_can_be_removed_in_every_state_without_one)
+{
+	for (enum volume_state state = VOLUME_FOUND; state < VOLUME_STATES; state++)
+		if (volume_state_allows(state, VOLUME_REMOVAL_BEGUN))
+			EXPECT_EQUAL(volume_state_next(state, VOLUME_REMOVAL_BEGUN),
+				     VOLUME_STOPPING);
+	EXPECT_FALSE(volume_state_allows(VOLUME_SERVING, VOLUME_REMOVAL_BEGUN));
+	EXPECT_FALSE(volume_state_allows(VOLUME_STARTING, VOLUME_REMOVAL_BEGUN));
 }
 
 TEST(a_worker_can_end_at_any_time_in_which_there_is_one)
@@ -34,6 +45,8 @@ TEST(a_worker_can_end_at_any_time_in_which_there_is_one)
 	EXPECT_EQUAL(volume_state_next(VOLUME_STARTING, VOLUME_WORKER_ENDED), VOLUME_WAITING);
 	EXPECT_EQUAL(volume_state_next(VOLUME_SERVING, VOLUME_WORKER_ENDED), VOLUME_WAITING);
 	EXPECT_EQUAL(volume_state_next(VOLUME_STOPPING, VOLUME_WORKER_ENDED), VOLUME_LOCKED);
+	EXPECT_EQUAL(volume_state_next(VOLUME_YIELDING, VOLUME_WORKER_ENDED), VOLUME_WAITING);
+	EXPECT_EQUAL(volume_state_next(VOLUME_ADOPTING, VOLUME_WORKER_ENDED), VOLUME_WAITING);
 }
 
 TEST(what_the_table_does_not_allow_crashes)
