@@ -173,3 +173,49 @@ TEST(only_printable_text_that_ends_is_text)
 	/* What stands behind the NUL is nobody's text. */
 	EXPECT_TRUE(message_text_is_valid("a\0\n", 4));
 }
+
+/* The numbers stand for themselves: an older binary, whose workers are taken over, has them too. */
+TEST(what_binaries_of_different_age_say_to_each_other_keeps_its_shape)
+{
+	EXPECT_EQUAL(MESSAGE_WORKER_STOP, 5);
+	EXPECT_EQUAL(MESSAGE_WORKER_STATE, 6);
+	EXPECT_EQUAL(MESSAGE_HANDOVER_REQUEST, 10);
+	EXPECT_EQUAL(MESSAGE_HANDOVER, 11);
+	EXPECT_EQUAL(MESSAGE_WORKER_LEAVE, 12);
+	EXPECT_EQUAL(message_size(MESSAGE_HANDOVER_REQUEST), 20);
+	EXPECT_EQUAL(message_size(MESSAGE_HANDOVER), 1216);
+	EXPECT_EQUAL(offsetof(struct message_worker_start, volume_key), 632);
+	EXPECT_EQUAL(offsetof(struct message_worker_start, mark), 848);
+}
+
+TEST(a_start_that_makes_no_sense_is_refused)
+{
+	const struct message_worker_start good = {
+		.name = "data1",
+		.data_path = DATA_PATH_UBLK,
+		.sector_size = 4096,
+		.data_offset_bytes = 16777216,
+		.data_size_bytes = 4096,
+	};
+	struct message_worker_start bad;
+
+	EXPECT_TRUE(message_start_is_valid(&good));
+	bad = good;
+	bad.name[0] = '/';
+	EXPECT_FALSE(message_start_is_valid(&bad));
+	bad = good;
+	memset(bad.worker_path, 'x', sizeof(bad.worker_path));
+	EXPECT_FALSE(message_start_is_valid(&bad));
+	bad = good;
+	bad.data_path = 0;
+	EXPECT_FALSE(message_start_is_valid(&bad));
+	bad = good;
+	bad.purpose = WORKER_PURPOSES;
+	EXPECT_FALSE(message_start_is_valid(&bad));
+	bad = good;
+	bad.sector_size = 1024;
+	EXPECT_FALSE(message_start_is_valid(&bad));
+	bad = good;
+	bad.data_size_bytes = UINT64_MAX - 4095;
+	EXPECT_FALSE(message_start_is_valid(&bad));
+}
