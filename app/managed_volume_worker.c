@@ -371,14 +371,15 @@ void managed_volume_lock(struct managed_volume *managed, bool force, const struc
 		return;
 	managed->cause = OK;
 	managed->detail[0] = '\0';
-	managed->request_id = 0;
 	if (have_users_to_wait(managed, config)) {
+		/* Refused, it goes on waiting for the answer that it has asked for. */
 		if (force && managed->is_loaded)
 			begin_removal(managed, config);
 		else
 			managed->cause = FAIL_DEVICE_IN_USE;
 		return;
 	}
+	managed->request_id = 0;
 	managed_volume_handle(managed, VOLUME_LOCK_ASKED);
 	if (managed->worker.pid == 0)
 		close_handover(managed);
