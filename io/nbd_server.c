@@ -17,6 +17,14 @@
 /* How long a client that does not read its replies can delay our end. */
 #define STOP_TIME_MS 3000
 
+/* A client that has had no more than so many requests at once for so many turns waits for each: the
+ * disk's answer and its next request are awaited awake for so long. Not with more, where the sleep
+ * is what gathers requests into batches. Single 4 KiB reads, from a disk that answers in 40 us, went
+ * from 12.0 to 16.1 thousand a second, at a third more CPU time each; 10 us won nothing. */
+#define PATIENCE_REQUESTS_MAX 2
+#define PATIENCE_TURNS 100
+#define PATIENCE_NS 50000
+
 /* Lets some replies wait in the socket while the client works on those before. */
 #define SEND_BUFFER_SIZE (4 * 1024 * 1024)
 
@@ -33,6 +41,7 @@ struct nbd_server {
 	struct nbd_connection *connections;
 	unsigned connection_count;
 	unsigned turn;     /* which connection comes first changes each turn */
+	uint64_t turns_with_few_requests;
 	unsigned *replies; /* of all connections */
 
 	unsigned accept_handler;
@@ -202,6 +211,12 @@ static enum status turn(struct nbd_server *server)
 	struct nbd_service *service = &server->service;
 	unsigned count = server->connection_count;
 
+	server->turns_with_few_requests =
+		service->tags.count - service->tags.free_count <= PATIENCE_REQUESTS_MAX
+			? server->turns_with_few_requests + 1
+			: 0;
+	service->ring.patience_ns =
+		server->turns_with_few_requests > PATIENCE_TURNS ? PATIENCE_NS : 0;
 	TRY(ring_turn(&service->ring, !can_go_on(server)));
 	server->turn++;
 	for (unsigned i = 0; i < count; i++)

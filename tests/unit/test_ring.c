@@ -178,6 +178,48 @@ TEST(a_signal_ends_the_sleep_and_nothing_else)
 	close(ends[1]);
 }
 
+TEST(a_patient_ring_takes_what_completes_meanwhile)
+{
+	start();
+	test.ring.patience_ns = 1000000;
+	ring_nop(&test.ring, ring_token(test.handlers[0], 7));
+	EXPECT_OK(ring_turn(&test.ring, true));
+	EXPECT_EQUAL(test.counts[0], 1);
+	EXPECT_EQUAL(test.ring.vain_looks, 0);
+	EXPECT_EQUAL(test.ring.looks_left_out, 0);
+}
+
+TEST(after_looks_in_vain_more_and_more_are_left_out_until_one_succeeds)
+{
+	const struct sigaction action = {.sa_handler = ignore_signal};
+	const struct itimerval soon = {.it_value = {.tv_usec = 5000},
+				       .it_interval = {.tv_usec = 5000}};
+	const struct itimerval never = {0};
+	static const unsigned left_out[] = {1, 0, 3, 2, 1, 0, 7};
+	int ends[2];
+
+	start();
+	test.ring.patience_ns = 1000;
+	EXPECT_EQUAL(pipe(ends), 0);
+	EXPECT_OK(ring_set_file(&test.ring, 0, ends[0]));
+	ring_wait_readable(&test.ring, ring_token(test.handlers[0], 0), 0);
+	EXPECT_EQUAL(sigaction(SIGALRM, &action, NULL), 0);
+	EXPECT_EQUAL(setitimer(ITIMER_REAL, &soon, NULL), 0);
+	for (size_t i = 0; i < ARRAY_COUNT(left_out); i++) {
+		EXPECT_OK(ring_turn(&test.ring, true));
+		EXPECT_EQUAL(test.ring.looks_left_out, left_out[i]);
+	}
+	EXPECT_EQUAL(setitimer(ITIMER_REAL, &never, NULL), 0);
+	test.ring.looks_left_out = 0;
+	EXPECT_EQUAL(write(ends[1], "x", 1), 1);
+	EXPECT_OK(ring_turn(&test.ring, true));
+	EXPECT_EQUAL(test.counts[0], 1);
+	EXPECT_EQUAL(test.ring.vain_looks, 0);
+	ring_close(&test.ring);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 TEST(a_ring_closes_while_it_waits_for_what_never_comes)
 {
 	int ends[2];
