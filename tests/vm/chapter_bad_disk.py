@@ -8,7 +8,7 @@ import re
 
 import local_volume
 from local_volume import HEADER_BYTES, device_of, make_volume, queue_attributes
-from machine import BOOT_SECONDS, TOP, Machine
+from machine import TOP
 from steps import Chapter, check
 
 MIB = 1 << 20
@@ -40,8 +40,6 @@ bad_disk = Chapter("Disks of many kinds, and bad ones", in_quick_runs=False)
 
 @bad_disk.step("a machine with disks of many kinds")
 def _(scene):
-	if scene.machine:
-		scene.machine.destroy()
 	devices = ["-device", "virtio-scsi-pci,id=scsi"]
 	kinds = GEOMETRIES | {
 		"unfit": (UNFIT, "cache=none", "virtio-blk-pci,logical_block_size=4096,"
@@ -54,13 +52,9 @@ def _(scene):
 		scene.on_close.append(lambda path=path: path.unlink(missing_ok=True))
 		devices += ["-drive", f"file={path},format=raw,if=none,id=disk-{name},{drive}",
 			"-device", f"{device},drive=disk-{name}"]
-	scene.boots += 1
 	recorder = (TOP / "build/vm-programs/recorder").read_bytes()
-	scene.machine = Machine(image=scene.image, console_log=scene.folder
-		/ f"console-{scene.boots}.log", disks=[], devices=devices,
-		files={"usr/bin/recorder": (recorder, True), **local_volume.FILES},
-		arguments="byok.serve=no", accelerator=scene.accelerator)
-	seconds = scene.machine.wait_until_booted(BOOT_SECONDS)
+	seconds = scene.power_on(disks=[], devices=devices, arguments="byok.serve=no",
+		files={"usr/bin/recorder": (recorder, True), **local_volume.FILES})
 	return f"{seconds:.1f} s to its first answer"
 
 

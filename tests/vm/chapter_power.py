@@ -15,7 +15,7 @@ import time
 
 import local_volume
 from local_volume import device_of, make_volume, queue_attributes
-from machine import BOOT_SECONDS, TOP, Machine
+from machine import TOP
 from steps import Chapter, check
 from volatile_disk import BLOCK_SIZE, VolatileDisk
 
@@ -85,9 +85,6 @@ class Machines:
 
 	def boot(self):
 		"""With the disks, and what is left of the last round's as /dev/vd[c-]."""
-		scene = self.scene
-		if scene.machine:
-			scene.machine.destroy()
 		files = {"usr/bin/recorder": (RECORDER.read_bytes(), True),
 			"usr/bin/judge": (JUDGE.encode(), True), **local_volume.FILES}
 		devices = ["-device", "virtio-scsi-pci,id=scsi"]
@@ -105,11 +102,8 @@ class Machines:
 		self.acks.write_bytes(b"")
 		devices += ["-chardev", f"file,id=acks,path={self.acks}", "-device",
 			"virtserialport,chardev=acks,name=byok.acks"]
-		scene.boots += 1
-		scene.machine = Machine(image=scene.image, console_log=scene.folder
-			/ f"console-{scene.boots}.log", disks=[], files=files, devices=devices,
-			arguments="byok.serve=no", accelerator=scene.accelerator)
-		return scene.machine.wait_until_booted(BOOT_SECONDS)
+		return self.scene.power_on(disks=[], files=files, devices=devices,
+			arguments="byok.serve=no")
 
 	def at_once(self, commands, seconds):
 		"""Shell commands beside each other: most wait for a disk or for each other's end."""

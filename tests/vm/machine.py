@@ -178,10 +178,12 @@ class Machine:
 		self.errors.close()
 		self.console_log.with_suffix(".initramfs").unlink(missing_ok=True)
 
+	def console_text(self):
+		return self.console_log.read_text(errors="replace") if self.console_log.exists() else ""
+
 	def console_tail(self, count=25):
-		text = self.console_log.read_text(errors="replace") if self.console_log.exists() else ""
 		# Without the shell's questions to a terminal.
-		return re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\r", "", text).splitlines()[-count:]
+		return re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\r", "", self.console_text()).splitlines()[-count:]
 
 
 def kvm_refusal(image, console_log):
