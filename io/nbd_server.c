@@ -19,8 +19,8 @@
 
 /* A client that has had no more than so many requests at once for so many turns waits for each: the
  * disk's answer and its next request are awaited awake for so long. Not with more, where the sleep
- * is what gathers requests into batches. Single 4 KiB reads, from a disk that answers in 40 us, went
- * from 12.0 to 16.1 thousand a second, at a third more CPU time each; 10 us won nothing. */
+ * is what gathers requests into batches. Single 4 KiB reads, from a disk that answers in 40 us,
+ * went from 12.0 to 16.1 thousand a second, at a third more CPU time each; 10 us won nothing. */
 #define PATIENCE_REQUESTS_MAX 2
 #define PATIENCE_TURNS 100
 #define PATIENCE_NS 50000
