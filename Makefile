@@ -124,7 +124,13 @@ OBJECTS := $(O)/obj/$(CC_NAME)
 ifeq ($(FLAVOUR),product)
 # What runs once per command or per minute is made small; speed is for crypto/ and io/.
 OPTIMISE := -O2
-$(OBJECTS)/app/%.o: OPTIMISE := -Os
+$(OBJECTS)/app/%.o: OPTIMISE := -Oz
+$(OBJECTS)/platform/%.o: OPTIMISE := -Oz
+# Of the others, what stands in no request's way.
+SMALL := crypto/luks2_%.o crypto/selftest.o crypto/recovery_key.o crypto/base64.o io/https.o \
+	io/nbd_kernel.o io/nbd_socket.o io/dm_crypt.o io/ublk_control.o io/ublk_control_process.o \
+	io/ublk_device.o io/ublk_process.o
+$(SMALL:%=$(OBJECTS)/%): OPTIMISE := -Oz
 # musl-gcc's specs know neither clang nor static-pie, so musl's folders are spelt out for both.
 MUSL := x86_64-linux-musl
 COMPILER_HEADERS := $(if $(filter clang,$(CC_NAME)),$(shell \
