@@ -144,7 +144,8 @@ def the_manual_has_every_setting_with_its_limits_and_default(t):
 		if maximum:
 			minimum = re.search(r"\.minimum = (\d+)", entry)
 			limits = f"from {minimum[1] if minimum else 0} to {maximum[1]}"
-			expect(limits in " ".join(body.split()), f"{key} goes {limits}, which byok.conf(5) does not say")
+			expect(limits in " ".join(body.split()),
+				f"{key} goes {limits}, which byok.conf(5) does not say")
 
 
 @test
