@@ -6,7 +6,10 @@
  *   V_LOAD, V_STORE   at any alignment
  *   V_BROADCAST       one block into all lanes
  *   V_XOR, V_XOR3     of two, of three
- *   V_LEFT, V_RIGHT   shift each lane by bytes
+ *   V_LEFT            shifts each lane by bytes
+ *   V_CARRIES         into the upper half of each lane, 32 bits apart, the LANES highest bytes of
+ *                     the same lane of its two arguments
+ *   V_WORD_0, V_WORD_1   that 32-bit word of each lane, as a number
  *   V_MULTIPLY        carry-less, of the halves of each lane that its last argument names
  *   V_ENCRYPT, V_ENCRYPT_LAST, V_DECRYPT, V_DECRYPT_LAST   one round of AES
  *   TWEAK_VECTORS, EACH_TWEAK_VECTOR   how many vectors of first tweaks are encrypted together
@@ -59,22 +62,27 @@ struct constants {
 	VECTOR step;  /* makes good what a step does to the last round key in a white tweak */
 };
 
-/* tweak * x^(8 * LANES): from one group to the next. A shift by whole bytes; what falls out comes
- * back in, times the polynomial. */
-INLINE VECTOR step_tweak(VECTOR tweak, VECTOR polynomial, VECTOR correction)
+/* A pair of tweaks from one group to the next: times x^(8 * LANES), a shift by whole bytes. What
+ * falls out comes back in, times the polynomial. As a product takes slots of AES on AMD, one is
+ * made for both: the bytes that fall out stand 32 bits apart, and so do their short products. */
+INLINE void step_tweaks(VECTOR *a, VECTOR *b, VECTOR polynomial, VECTOR correction)
 {
-	return V_XOR3(V_LEFT(tweak, LANES),
-		      V_MULTIPLY(V_RIGHT(tweak, 16 - LANES), polynomial, 0x00), correction);
+	VECTOR carries = V_MULTIPLY(V_CARRIES(*a, *b), polynomial, 0x01);
+
+	*a = V_XOR3(V_LEFT(*a, LANES), V_WORD_0(carries), correction);
+	*b = V_XOR3(V_LEFT(*b, LANES), V_WORD_1(carries), correction);
 }
 
 INLINE struct constants prepare(const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
 {
 	static const uint64_t polynomial[2] = {AES_XTS_POLYNOMIAL, 0};
 	struct constants constants = {.polynomial = V_BROADCAST(polynomial)};
+	VECTOR unused = constants.polynomial;
 
 	constants.last = V_LOAD(rounds[LAST_ROUND]);
 	constants.first = V_XOR(V_LOAD(rounds[0]), constants.last);
-	constants.step = step_tweak(constants.last, constants.polynomial, constants.last);
+	constants.step = constants.last;
+	step_tweaks(&constants.step, &unused, constants.polynomial, constants.last);
 	return constants;
 }
 
@@ -100,7 +108,7 @@ INLINE void encrypt_tweaks(uint8_t tweaks[static BATCH_SECTORS][16],
 
 #define BEGIN(i) VECTOR tweak##i = V_XOR(V_LOAD(tweaks[i * LANES]), round_key);
 #define MIDDLE(i) tweak##i = V_ENCRYPT(tweak##i, round_key);
-#define MIDDLE_ROUND(r)                     \
+#define MIDDLE_ROUND(r)                \
 	round_key = V_LOAD(rounds[r]); \
 	EACH_TWEAK_VECTOR(MIDDLE)
 #define FINISH(i) V_STORE(tweaks[i * LANES], V_ENCRYPT_LAST(tweak##i, round_key));
@@ -116,45 +124,74 @@ INLINE void encrypt_tweaks(uint8_t tweaks[static BATCH_SECTORS][16],
 #undef FINISH
 }
 
-/* `ahead` is where to prefetch from, and is never read otherwise. */
+/* The tweaks of the group in hand, and of the next one; in memory, as there are not enough
+ * registers for them, which wide vectors would not notice but these do. */
+struct tweaks {
+	_Alignas(64) uint8_t of_groups[2][8][sizeof(VECTOR)];
+};
+
+/* `ahead` is where to prefetch from, and is never read otherwise. Tweaks are stepped between the
+ * rounds, so that AES has something to do all the time; KEEP_ORDER holds compilers to that. */
 INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_size,
-			     const uint8_t first_tweak[static 16],
+			     const uint8_t first_tweak[static 16], struct tweaks *tweaks,
 			     const uint8_t rounds[static AES_XTS_ROUND_KEYS][64],
 			     const struct constants *constants, bool encrypt, uintptr_t ahead)
 {
 	const uint8_t *source = sector->source;
 	uint8_t *target = sector->target;
+	uint8_t(*now)[sizeof(VECTOR)] = tweaks->of_groups[0];
+	uint8_t(*next)[sizeof(VECTOR)] = tweaks->of_groups[1];
 	VECTOR first = V_BROADCAST(first_tweak);
 	VECTOR round_key;
 
-#define DECLARE(i) \
-	VECTOR block##i, tweak##i = start_tweak(first, powers + 2 * i * LANES, constants);
-#define BEGIN(i) block##i = V_XOR3(V_LOAD(source + 16 * LANES * i), tweak##i, constants->first);
+#define START(i) V_STORE(now[i], start_tweak(first, powers + 2 * i * LANES, constants));
+#define BEGIN(i) \
+	VECTOR block##i = V_XOR3(V_LOAD(source + 16 * LANES * i), V_LOAD(now[i]), constants->first);
 #define MIDDLE(i) \
 	block##i = encrypt ? V_ENCRYPT(block##i, round_key) : V_DECRYPT(block##i, round_key);
+#define IN_PLACE(i) "+x"(block##i)
+#define KEEP_ORDER                                                                          \
+	__asm__ volatile(""                                                                 \
+			 : IN_PLACE(0), IN_PLACE(1), IN_PLACE(2), IN_PLACE(3), IN_PLACE(4), \
+			   IN_PLACE(5), IN_PLACE(6), IN_PLACE(7)                            \
+			 :                                                                  \
+			 : "memory");
+#define STEP(r, i)                                                           \
+	if (r == 3 + i) {                                                    \
+		VECTOR a = V_LOAD(now[i]), b = V_LOAD(now[i + 1]);           \
+                                                                             \
+		step_tweaks(&a, &b, constants->polynomial, constants->step); \
+		V_STORE(next[i], a);                                         \
+		V_STORE(next[i + 1], b);                                     \
+	}
 #define MIDDLE_ROUND(r)                                                                       \
-	round_key = V_LOAD(rounds[r]);                                                   \
+	round_key = V_LOAD(rounds[r]);                                                        \
 	if ((r - 1) * CACHE_LINE_SIZE < GROUP_SIZE)                                           \
 		_mm_prefetch((const char *)(ahead + (r - 1) * CACHE_LINE_SIZE), _MM_HINT_T0); \
-	EACH_VECTOR(MIDDLE)
-#define FINISH(i)                                                                       \
-	V_STORE(target + 16 * LANES * i, encrypt ? V_ENCRYPT_LAST(block##i, tweak##i)   \
-						 : V_DECRYPT_LAST(block##i, tweak##i)); \
-	tweak##i = step_tweak(tweak##i, constants->polynomial, constants->step);
+	STEP(r, 0) STEP(r, 2) STEP(r, 4) STEP(r, 6) EACH_VECTOR(MIDDLE) KEEP_ORDER
+#define FINISH(i)                                                                      \
+	round_key = V_LOAD(now[i]);                                                    \
+	V_STORE(target + 16 * LANES * i, encrypt ? V_ENCRYPT_LAST(block##i, round_key) \
+						 : V_DECRYPT_LAST(block##i, round_key));
 
-	EACH_VECTOR(DECLARE)
+	EACH_VECTOR(START)
 	for (size_t at = 0; at < sector_size; at += GROUP_SIZE) {
+		uint8_t(*spare)[sizeof(VECTOR)] = now;
+
 		EACH_VECTOR(BEGIN)
 		EACH_MIDDLE_ROUND(MIDDLE_ROUND)
 		EACH_VECTOR(FINISH)
+		now = next;
+		next = spare;
 		source += GROUP_SIZE;
 		target += GROUP_SIZE;
 		ahead += GROUP_SIZE;
 	}
 
-#undef DECLARE
+#undef START
 #undef BEGIN
 #undef MIDDLE
+#undef STEP
 #undef MIDDLE_ROUND
 #undef FINISH
 }
@@ -166,6 +203,7 @@ INLINE void kernel_run(const struct aes_xts_key *key, const struct sector_run *r
 	struct aes_xts_cursor cursor = {runs, run_count, 0};
 	struct aes_xts_sector sectors[BATCH_SECTORS];
 	_Alignas(64) uint8_t tweaks[BATCH_SECTORS][16] = {0};
+	struct tweaks group_tweaks;
 	struct constants constants = prepare(data_rounds);
 	size_t sector_size = key->sector_size;
 	size_t sectors_ahead = (PREFETCH_DISTANCE + sector_size - 1) / sector_size;
@@ -185,11 +223,12 @@ INLINE void kernel_run(const struct aes_xts_key *key, const struct sector_run *r
 						  : (uintptr_t)sectors[i].source +
 							    sectors_ahead * sector_size;
 
-			transform_sector(&sectors[i], sector_size, tweaks[i], data_rounds,
-					 &constants, encrypt, ahead);
+			transform_sector(&sectors[i], sector_size, tweaks[i], &group_tweaks,
+					 data_rounds, &constants, encrypt, ahead);
 		}
 	}
 	secret_wipe_bytes(tweaks, sizeof(tweaks));
+	secret_wipe_bytes(&group_tweaks, sizeof(group_tweaks));
 	secret_wipe_bytes(&constants, sizeof(constants));
 }
 
