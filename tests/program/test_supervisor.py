@@ -153,7 +153,9 @@ def worker_of(t, settings, name="data1"):
 
 
 def has_other_worker(t, settings, old, name="data1"):
-	return is_serving(t, settings, name) and worker_of(t, settings, name) not in (0, old)
+	"""In one look: between two the worker may have died, and the next one be on its way."""
+	now = states(t, settings).get(name, {})
+	return now.get("state") == "serving" and now["worker_pid"] not in (0, old)
 
 
 def is_gone(pid):
