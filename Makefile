@@ -101,12 +101,16 @@ savedefconfig: | $(PACKAGES)/build
 FILES_VAULT := io/https.c app/identity.c app/vault_agent.c app/vault_attempt.c app/vault_role.c \
 	platform/secret_heap.c
 FILES_ARGON2ID := crypto/argon2id.c
-FILES_UBLK := io/ublk_%.c app/data_path_ublk.c
-FILES_NBD_SOCKET := io/nbd_%.c app/data_path_nbd.c
+# io/ublk_process.c and io/nbd_*.c serve two data paths each: where neither is on, nothing calls
+# them, and the linker leaves them out.
+FILES_UBLK := $(filter-out io/ublk_process.c,$(wildcard io/ublk_*.c)) app/data_path_ublk.c
+FILES_DM_CRYPT := io/dm_crypt.c io/device_mapper.c io/kernel_key.c app/data_path_dm_crypt.c
+FILES_NBD_KERNEL := io/nbd_kernel.c app/data_path_nbd_kernel.c
+FILES_NBD_SOCKET := app/data_path_nbd.c
 FILES_AES_NI := crypto/aes_xts_aesni.c
 FILES_VAES := crypto/aes_xts_vaes%.c
 FILES_BENCH := app/bench_%.c app/cmd_bench.c
-FEATURES := VAULT ARGON2ID UBLK NBD_SOCKET AES_NI VAES BENCH
+FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
 SOURCES := $(filter-out $(FILES_OFF),$(wildcard platform/*.c crypto/*.c io/*.c app/*.c))

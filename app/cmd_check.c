@@ -52,7 +52,7 @@ static void check_machine(struct checklist *list)
 	enum data_path_kind kind = data_path_choose(&list->arguments->config);
 
 	tell(list, "rights", "root", geteuid() == 0 ? OK : FAIL_NOT_ROOT, "");
-	tell(list, "kernel", kind == DATA_PATH_UBLK ? "ublk" : "nbd", data_path_probe(kind), "");
+	tell(list, "kernel", data_path_word(kind), data_path_probe(kind), "");
 }
 
 /* A whole round trip with a secret that nobody needs. */

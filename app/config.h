@@ -10,7 +10,13 @@
 #define CONFIG_FILE_DEFAULT "/etc/byok/byok.conf"
 #define CONFIG_TEXT_SIZE 256
 
-enum config_data_path { CONFIG_DATA_PATH_AUTO, CONFIG_DATA_PATH_UBLK, CONFIG_DATA_PATH_NBD };
+enum config_data_path {
+	CONFIG_DATA_PATH_AUTO,
+	CONFIG_DATA_PATH_UBLK,
+	CONFIG_DATA_PATH_DM_CRYPT,
+	CONFIG_DATA_PATH_NBD_KERNEL,
+	CONFIG_DATA_PATH_NBD
+};
 
 struct config {
 	char key[CONFIG_TEXT_SIZE];              /* key URL that format and check use */

@@ -1,5 +1,7 @@
-/* How a decrypted volume reaches its users, behind one interface: a ublk block device, or NBD on a
- * unix socket. Each has a file of its own and a row in the table; features that are off have none.
+/* How a decrypted volume reaches its users, behind one interface: a block device through ublk, the
+ * kernel's dm-crypt or its NBD client, or NBD on a unix socket. Each has a file of its own and a
+ * row in the table; features that are off have none. The same disk can be served by any of them,
+ * one after the other.
  */
 #ifndef APP_DATA_PATH_H
 #define APP_DATA_PATH_H
@@ -10,9 +12,11 @@
 
 struct data_path_options {
 	const char *name;
-	const char *socket_path; /* of an NBD socket */
-	unsigned queue_count;    /* 0: one per CPU */
-	uint64_t mark;           /* finds what a process that died left; 0 if nobody will */
+	const char *uuid;          /* of the volume */
+	const char *socket_path;   /* of an NBD socket */
+	unsigned queue_count;      /* 0: one per CPU */
+	uint64_t mark;             /* finds what a process that died left; 0 if nobody will */
+	const uint8_t *volume_key; /* 64 bytes, read by data_path_prepare_process only */
 };
 
 /* A path in use. Only for the files that implement one, and through the calls below. */
@@ -27,11 +31,15 @@ struct data_path_calls {
 	enum status (*probe)(void);
 	/* When the disk is open, before the process has threads, rings or a lockdown. */
 	enum status (*prepare_process)(void);
+	/* At the same time, what only a process with all its rights can do; NULL: nothing. */
+	enum status (*begin)(void **state, const struct data_path_options *options,
+			     const struct block_volume *volume);
+	/* Serves, from here on. */
 	enum status (*open)(void **state, const struct data_path_options *options,
 			    const struct block_volume *volume);
 	enum status (*close)(void **state);
 	const char *(*where)(const void *state);
-	int (*ended_fd)(const void *state);
+	int (*ended_fd)(const void *state); /* -1: it never ends by itself */
 	bool (*is_in_use)(const void *state);
 
 	/* Of a path whose device outlives the process, if it had a mark: its users wait until
@@ -40,22 +48,38 @@ struct data_path_calls {
 };
 
 extern const struct data_path_calls data_path_ublk;
+extern const struct data_path_calls data_path_dm_crypt;
+extern const struct data_path_calls data_path_nbd_kernel;
 extern const struct data_path_calls data_path_nbd;
 
-/* The path that the settings ask for; "auto" is ublk. */
+/* The path that the settings ask for; "auto" is the first that this kernel has of ublk, dm-crypt
+ * and the kernel's NBD client (ublk if it has none of them). May load drivers. */
 enum data_path_kind data_path_choose(const struct config *config);
 
-/* FAIL_FEATURE_OFF, FAIL_UBLK_ABSENT, FAIL_IO_URING_ABSENT, FAIL_NOT_ROOT. */
+const char *data_path_word(enum data_path_kind kind); /* as the setting calls it: "dm-crypt" */
+
+/* FAIL_FEATURE_OFF, FAIL_NOT_ROOT, FAIL_UBLK_ABSENT, FAIL_DM_CRYPT_ABSENT, FAIL_NBD_KERNEL_ABSENT,
+ * FAIL_IO_URING_ABSENT. */
 MUST_CHECK enum status data_path_probe(enum data_path_kind kind);
 
-/* Call data_path_prepare_process first. `volume` and the options' strings are kept until the close;
- * FAIL_FEATURE_OFF, and the failures of ublk_device_start or nbd_server_open. */
-MUST_CHECK enum status data_path_prepare_process(enum data_path_kind kind);
-MUST_CHECK enum status data_path_open(struct data_path *path, enum data_path_kind kind,
+/* For a service, once, at its start: probes the path that the settings ask for, and says in the log
+ * when "auto" is another one than ublk. */
+MUST_CHECK enum status data_path_settle(const struct config *config);
+
+/* How the disk is to be opened: where the kernel serves, the kernel claims it. */
+enum backing_disk_claim data_path_disk_claim(enum data_path_kind kind, bool is_read_only);
+
+/* Call data_path_prepare_process before lockdown, data_path_open after it, and data_path_close even
+ * if they failed. `volume` and the options' strings are kept until the close. FAIL_FEATURE_OFF,
+ * and the failures of ublk_device_start, dm_crypt_open, nbd_kernel_open or nbd_server_open. */
+MUST_CHECK enum status data_path_prepare_process(struct data_path *path, enum data_path_kind kind,
+						 const struct data_path_options *options,
+						 const struct block_volume *volume);
+MUST_CHECK enum status data_path_open(struct data_path *path,
 				      const struct data_path_options *options,
 				      const struct block_volume *volume);
 
-/* Finishes the requests under way and flushes the disk. Harmless if it failed to open. */
+/* Finishes the requests under way and flushes the disk. Harmless if it was never prepared. */
 MUST_CHECK enum status data_path_close(struct data_path *path);
 
 const char *data_path_where(const struct data_path *path); /* "/dev/ublkb0" or the socket's path */

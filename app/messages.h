@@ -87,7 +87,13 @@ struct message_agent_answer {
 	uint32_t waited_ms; /* of the operation, spent waiting for answers of others */
 };
 
-enum data_path_kind { DATA_PATH_UBLK = 1, DATA_PATH_NBD_SOCKET, DATA_PATH_KINDS };
+enum data_path_kind {
+	DATA_PATH_UBLK = 1,
+	DATA_PATH_NBD_SOCKET,
+	DATA_PATH_DM_CRYPT,
+	DATA_PATH_NBD_KERNEL,
+	DATA_PATH_KINDS
+};
 
 enum worker_purpose {
 	WORKER_SERVES,
@@ -140,7 +146,7 @@ struct message_worker_state {
 	struct message_header header;
 	uint32_t state;       /* enum worker_state */
 	uint32_t status;      /* enum status */
-	char device_path[64]; /* "/dev/ublkb0" once SERVING by ublk */
+	char device_path[64]; /* "/dev/ublkb0" once SERVING a block device */
 };
 
 struct message_handover_request {

@@ -419,7 +419,7 @@ static enum status begin(struct supervisor *supervisor, const char *const *disk_
 			 size_t disk_count, const char **failed_disk)
 {
 	TRY(process_catch_signals(&supervisor->signal_fd, true));
-	TRY(data_path_probe(data_path_choose(supervisor->config)));
+	TRY(data_path_settle(supervisor->config));
 	TRY(control_open(&supervisor->control, supervisor->config));
 	supervisor_find_workers(supervisor);
 	supervisor->finds_disks = disk_count == 0;

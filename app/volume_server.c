@@ -36,16 +36,16 @@ static enum status open_all(struct volume_server *server, const struct message_w
 	const enum data_path_kind kind = (enum data_path_kind)start->data_path;
 	const struct data_path_options options = {
 		.name = start->name,
+		.uuid = start->uuid,
 		.socket_path = start->socket_path,
 		.queue_count = start->queue_count,
 		.mark = start->mark,
+		.volume_key = start->volume_key,
 	};
 
 	TRY(expand_key(server, start));
 	TRY(backing_disk_open(&server->disk, start->disk_path,
-			      start->is_read_only ? BACKING_DISK_SERVE_READ_ONLY
-						  : BACKING_DISK_SERVE));
-	TRY(data_path_prepare_process(kind));
+			      data_path_disk_claim(kind, start->is_read_only != 0)));
 	if (start->sector_size < server->disk.logical_block_size)
 		return FAIL_DISK_GEOMETRY;
 	if (start->data_offset_bytes + start->data_size_bytes > server->disk.size_bytes)
@@ -61,8 +61,9 @@ static enum status open_all(struct volume_server *server, const struct message_w
 			   .sector_size = start->sector_size},
 		.is_read_only = start->is_read_only != 0,
 	};
+	TRY(data_path_prepare_process(&server->path, kind, &options, &server->volume));
 	TRY(lockdown_disk_role(folder_of(folder, start->socket_path)));
-	return data_path_open(&server->path, kind, &options, &server->volume);
+	return data_path_open(&server->path, &options, &server->volume);
 }
 
 enum status volume_server_open(struct volume_server *server,
