@@ -4,6 +4,7 @@ byok, a boot without the vault, and a kernel without ublk."""
 import base64
 import time
 
+import chapter_paths
 from chapter_bad_disk import bad_disk
 from chapter_power import CUTS_IN_SHORT, power_cuts
 from scene import CLIENT_ID, DISKS, watch_refused_connections
@@ -364,7 +365,7 @@ def _(scene):
 @no_ublk.step("`byok serve` says so and ends with the exit status for it")
 def _(scene):
 	status, sentence = UBLK_ABSENT
-	answer = scene.machine.attempt("byok serve", 60)
+	answer = scene.machine.attempt("byok serve --data-path ublk", 60)
 	check(answer.status == status, f"exit status {answer.status}: {answer.output}")
 	check(sentence in answer.output, f"it says {answer.output}")
 
@@ -374,5 +375,5 @@ def _(scene):
 	scene.machine.power_off()
 
 
-CHAPTERS = [new_broker, next_boot, without_byok, no_vault, no_ublk, power_cuts(CUTS_IN_SHORT),
-	bad_disk]
+CHAPTERS = [new_broker, next_boot, without_byok, no_vault, no_ublk, *chapter_paths.CHAPTERS,
+	power_cuts(CUTS_IN_SHORT), bad_disk]

@@ -88,8 +88,8 @@ class Scene:
 			with open(path, "wb") as file:
 				file.truncate(DISK_MIB << 20)
 
-	def boot(self, arguments="", interactive=False):
-		"""Returns the seconds from power-on to the first answer."""
+	def boot(self, arguments="", interactive=False, image=None):
+		"""Returns the seconds from power-on to the first answer. `image`: another one."""
 		config = f"key = {self.kid}\nidentity = {CLIENT_ID}\nca_file = /etc/byok/test-ca.pem\n"
 		hosts = f"127.0.0.1 localhost\n{IMDS_ADDRESS} {VAULT}.vault.azure.net\n"
 		with open(self.vault.ca_file, "rb") as file:
@@ -99,9 +99,9 @@ class Scene:
 			"etc/byok/test-ca.pem": (authority, False),
 			"etc/hosts": (hosts.encode(), False),
 			"etc/boot.d/clock": (CLOCK.encode(), True)},
-			arguments=arguments, interactive=interactive)
+			arguments=arguments, interactive=interactive, image=image)
 
-	def power_on(self, interactive=False, **options):
+	def power_on(self, interactive=False, image=None, **options):
 		"""Any machine, with Machine's options, in place of the one before. QEMU 7.2's emulation
 		sometimes trips over a breakpoint that the kernel has just taken out of its code: a boot
 		that ends so says nothing about byok, and is tried again."""
@@ -109,7 +109,7 @@ class Scene:
 			if self.machine:
 				self.machine.destroy()
 			self.boots += 1
-			self.machine = Machine(image=self.image, accelerator=self.accelerator,
+			self.machine = Machine(image=image or self.image, accelerator=self.accelerator,
 				console_log=self.folder / f"console-{self.boots}.log", interactive=interactive,
 				**options)
 			if interactive:
