@@ -65,7 +65,6 @@ static enum status open_device(void **state, const struct data_path_options *opt
 	struct connected *connected = *state;
 	char identifier[NBD_KERNEL_IDENTIFIER_SIZE];
 	unsigned count = connection_count(options);
-	enum status status;
 
 	make_identifier(identifier, options);
 	TRY(nbd_kernel_connect(&connected->kernel,
@@ -73,25 +72,24 @@ static enum status open_device(void **state, const struct data_path_options *opt
 				       .identifier = identifier,
 				       .size_bytes = volume->size_bytes,
 				       .sector_size = volume->cipher.sector_size,
-				       .request_size_max = feature_request_size_max_bytes(),
 				       .is_read_only = volume->is_read_only,
 				       .is_rotational = volume->disk->is_rotational,
 				       .has_write_cache = volume->disk->has_write_cache,
 				       .can_trim = volume->allows_discard,
 			       },
 			       connected->fds, &count));
-	status = server_thread_start(&connected->thread,
-				     &(struct nbd_server_options){
-					     .export_name = options->name,
-					     .connected_fds = connected->fds,
-					     .connected_count = count,
-					     .connections_max = count,
-					     .queue_depth = feature_queue_depth(),
-					     .request_size_max = feature_request_size_max_bytes(),
-				     },
-				     volume);
-	/* Of a device that waits its users go on waiting, for the next process. */
-	return status;
+	/* If this fails, the device's users go on waiting, for the next process. */
+	TRY(server_thread_start(&connected->thread,
+				&(struct nbd_server_options){
+					.export_name = options->name,
+					.connected_fds = connected->fds,
+					.connected_count = count,
+					.connections_max = count,
+					.queue_depth = feature_queue_depth(),
+					.request_size_max = feature_request_size_max_bytes(),
+				},
+				volume));
+	return nbd_kernel_limit_requests(&connected->kernel, feature_request_size_max_bytes());
 }
 
 /* The kernel says goodbye on every connection, and with the last of them the server ends. */

@@ -418,44 +418,38 @@ static enum status connect_again(struct nbd_kernel *kernel, const struct nbd_ker
 	return taken > 0 ? OK : refused("connecting again", EBUSY);
 }
 
-/* By default the kernel sends requests that are larger than ours may be. */
-static enum status limit_requests(const struct nbd_kernel *kernel, uint32_t size_max)
+enum status nbd_kernel_connect(struct nbd_kernel *kernel, const struct nbd_kernel_volume *volume,
+			       int fds[static NBD_KERNEL_CONNECTIONS_MAX], unsigned *count)
 {
-	char path[64], text[16];
-	int length = snprintf(text, sizeof(text), "%u", size_max / 1024);
+	CHECK(*count > 0 && *count <= NBD_KERNEL_CONNECTIONS_MAX);
+	CHECK(strlen(volume->identifier) < NBD_KERNEL_IDENTIFIER_SIZE);
+	if (find_device(&kernel->index, volume->identifier))
+		TRY(connect_again(kernel, volume, fds, count));
+	else
+		TRY(offer(kernel, volume, true, fds, *count));
+	snprintf(kernel->path, sizeof(kernel->path), "/dev/nbd%u", kernel->index);
+	return OK;
+}
+
+/* A write of the attribute waits for all requests under way, so one that changes nothing is left
+ * out. */
+enum status nbd_kernel_limit_requests(const struct nbd_kernel *kernel, uint32_t size_max)
+{
+	char path[64], wanted[16], found[16] = "";
+	int length = snprintf(wanted, sizeof(wanted), "%u\n", size_max / 1024);
 	bool done;
 	int fd;
 
 	snprintf(path, sizeof(path), "/sys/block/nbd%u/queue/max_sectors_kb", kernel->index);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	done = fd >= 0 && write(fd, text, (size_t)length) == length;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	done = fd >= 0 && pread(fd, found, sizeof(found) - 1, 0) > 0 &&
+	       (strcmp(found, wanted) == 0 ||
+		pwrite(fd, wanted, (size_t)length, 0) == (ssize_t)length);
 	if (!done)
 		log_errno(LOG_PRIORITY_ERROR, errno, "%s", path);
 	if (fd >= 0)
 		close(fd);
 	return done ? OK : FAIL_NBD_KERNEL;
-}
-
-enum status nbd_kernel_connect(struct nbd_kernel *kernel, const struct nbd_kernel_volume *volume,
-			       int fds[static NBD_KERNEL_CONNECTIONS_MAX], unsigned *count)
-{
-	enum status status;
-
-	CHECK(*count > 0 && *count <= NBD_KERNEL_CONNECTIONS_MAX);
-	CHECK(strlen(volume->identifier) < NBD_KERNEL_IDENTIFIER_SIZE);
-	if (find_device(&kernel->index, volume->identifier))
-		status = connect_again(kernel, volume, fds, count);
-	else
-		status = offer(kernel, volume, true, fds, *count);
-	TRY(status);
-	snprintf(kernel->path, sizeof(kernel->path), "/dev/nbd%u", kernel->index);
-	status = limit_requests(kernel, volume->request_size_max);
-	if (status != OK) {
-		close_all(fds, *count);
-		if (nbd_kernel_disconnect(kernel) != OK)
-			return status;
-	}
-	return status;
 }
 
 enum status nbd_kernel_disconnect(struct nbd_kernel *kernel)

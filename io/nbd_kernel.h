@@ -22,7 +22,6 @@ struct nbd_kernel_volume {
 	const char *identifier; /* by which a later process finds the device */
 	uint64_t size_bytes;
 	uint32_t sector_size;
-	uint32_t request_size_max; /* a multiple of 4096: larger ones are split by the kernel */
 	bool is_read_only;
 	bool is_rotational;
 	bool has_write_cache; /* flushes mean something */
@@ -49,6 +48,11 @@ MUST_CHECK enum status nbd_kernel_connect(struct nbd_kernel *kernel,
 					  const struct nbd_kernel_volume *volume,
 					  int fds[static NBD_KERNEL_CONNECTIONS_MAX],
 					  unsigned *count);
+
+/* By default the kernel sends larger requests than a server may take. When requests are served, for
+ * it may wait for some. FAIL_NBD_KERNEL (logged). */
+MUST_CHECK enum status nbd_kernel_limit_requests(const struct nbd_kernel *kernel,
+						 uint32_t size_max);
 
 /* Takes the device away; who still uses it gets errors. */
 MUST_CHECK enum status nbd_kernel_disconnect(struct nbd_kernel *kernel);

@@ -20,7 +20,6 @@ static const struct nbd_kernel_volume volume = {
 	.identifier = "byok-1234",
 	.size_bytes = 0x123456789000,
 	.sector_size = 4096,
-	.request_size_max = 524288,
 	.has_write_cache = true,
 };
 
