@@ -149,7 +149,8 @@ bool data_path_outlives_process(enum data_path_kind kind)
 	return calls != NULL && calls->remove_remains != NULL;
 }
 
-enum status data_path_remove_remains(enum data_path_kind kind, uint64_t mark)
+enum status data_path_remove_remains(enum data_path_kind kind,
+				     const struct data_path_options *options)
 {
-	return data_path_outlives_process(kind) ? find(kind)->remove_remains(mark) : OK;
+	return data_path_outlives_process(kind) ? find(kind)->remove_remains(options) : OK;
 }

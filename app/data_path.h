@@ -44,7 +44,7 @@ struct data_path_calls {
 
 	/* Of a path whose device outlives the process, if it had a mark: its users wait until
 	 * another process opens it with the same mark. Else NULL. */
-	enum status (*remove_remains)(uint64_t mark);
+	enum status (*remove_remains)(const struct data_path_options *options);
 };
 
 extern const struct data_path_calls data_path_ublk;
@@ -91,6 +91,7 @@ bool data_path_outlives_process(enum data_path_kind kind);
 
 /* Removes what a process that died left with that mark, if anything: its users get errors.
  * FAIL_NAME_TAKEN if the process lives. */
-MUST_CHECK enum status data_path_remove_remains(enum data_path_kind kind, uint64_t mark);
+MUST_CHECK enum status data_path_remove_remains(enum data_path_kind kind,
+						const struct data_path_options *options);
 
 #endif

@@ -11,6 +11,11 @@ struct handed_over {
 	const struct block_volume *volume;
 };
 
+static enum status remove_remains(const struct data_path_options *options)
+{
+	return dm_crypt_remove_remains(options->name);
+}
+
 static enum status prepare_process(void)
 {
 	return OK;
@@ -99,4 +104,5 @@ const struct data_path_calls data_path_dm_crypt = {
 	.where = where,
 	.ended_fd = ended_fd,
 	.is_in_use = is_in_use,
+	.remove_remains = remove_remains,
 };

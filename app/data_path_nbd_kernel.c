@@ -46,7 +46,16 @@ static enum status begin(void **state, const struct data_path_options *options,
 static void make_identifier(char identifier[static NBD_KERNEL_IDENTIFIER_SIZE],
 			    const struct data_path_options *options)
 {
-	snprintf(identifier, NBD_KERNEL_IDENTIFIER_SIZE, "byok-%.36s", options->uuid);
+	snprintf(identifier, NBD_KERNEL_IDENTIFIER_SIZE, "byok-%.36s-%016llx", options->uuid,
+		 (unsigned long long)options->mark);
+}
+
+static enum status remove_remains(const struct data_path_options *options)
+{
+	char identifier[NBD_KERNEL_IDENTIFIER_SIZE];
+
+	make_identifier(identifier, options);
+	return nbd_kernel_remove_remains(identifier);
 }
 
 static unsigned connection_count(const struct data_path_options *options)
@@ -133,4 +142,5 @@ const struct data_path_calls data_path_nbd_kernel = {
 	.where = where,
 	.ended_fd = ended_fd,
 	.is_in_use = is_in_use,
+	.remove_remains = remove_remains,
 };

@@ -59,6 +59,11 @@ static bool is_in_use(const void *state)
 	return ublk_device_is_open(state);
 }
 
+static enum status remove_remains(const struct data_path_options *options)
+{
+	return ublk_device_remove_remains(options->mark);
+}
+
 const struct data_path_calls data_path_ublk = {
 	.kind = DATA_PATH_UBLK,
 	.probe = probe,
@@ -68,5 +73,5 @@ const struct data_path_calls data_path_ublk = {
 	.where = where,
 	.ended_fd = ended_fd,
 	.is_in_use = is_in_use,
-	.remove_remains = ublk_device_remove_remains,
+	.remove_remains = remove_remains,
 };

@@ -188,6 +188,16 @@ static enum status open_and_serve(struct worker *worker)
 	return status != OK ? status : closed;
 }
 
+static enum status remove_remains(const struct message_worker_start *start)
+{
+	return data_path_remove_remains((enum data_path_kind)start->data_path,
+					&(struct data_path_options){
+						.name = start->name,
+						.uuid = start->uuid,
+						.mark = start->mark,
+					});
+}
+
 enum status worker_run(const char *volume_name)
 {
 	static struct worker worker = {
@@ -201,9 +211,7 @@ enum status worker_run(const char *volume_name)
 	(void)volume_name;
 	status = receive_start(&worker);
 	if (status == OK && worker.handover->start.purpose == WORKER_REMOVES_REMAINS) {
-		status = data_path_remove_remains(
-			(enum data_path_kind)worker.handover->start.data_path,
-			worker.handover->start.mark);
+		status = remove_remains(&worker.handover->start);
 	} else if (status == OK) {
 		status = open_and_serve(&worker);
 	}

@@ -67,8 +67,13 @@ void dm_crypt_table(struct device_mapper_table *table, const struct dm_crypt_vol
 	CHECK(length > 0 && (size_t)length < sizeof(table->parameters));
 }
 
-static void name_device(struct dm_crypt *device, char uuid[static DEVICE_MAPPER_UUID_SIZE],
-			const struct dm_crypt_volume *volume)
+static void name_device(struct dm_crypt *device, const char *volume_name)
+{
+	snprintf(device->name, sizeof(device->name), "byok-%.63s", volume_name);
+}
+
+static void make_uuid(char uuid[static DEVICE_MAPPER_UUID_SIZE], const struct dm_crypt *device,
+		      const struct dm_crypt_volume *volume)
 {
 	char plain[DM_CRYPT_UUID_SIZE];
 	size_t count = 0;
@@ -77,7 +82,6 @@ static void name_device(struct dm_crypt *device, char uuid[static DEVICE_MAPPER_
 		if (*at != '-')
 			plain[count++] = *at;
 	plain[count] = '\0';
-	snprintf(device->name, sizeof(device->name), "byok-%.63s", volume->name);
 	snprintf(uuid, DEVICE_MAPPER_UUID_SIZE, "CRYPT-LUKS2-%s-%.70s", plain, device->name);
 }
 
@@ -209,7 +213,8 @@ static enum status make_or_take_over(struct dm_crypt *device, const struct dm_cr
 	struct device_mapper_table table;
 	struct device_mapper_state state;
 
-	name_device(device, uuid, volume);
+	name_device(device, volume->name);
+	make_uuid(uuid, device, volume);
 	dm_crypt_table(&table, volume);
 	device->size_sectors = table.size_sectors;
 	device->is_read_only = table.is_read_only;
@@ -287,6 +292,26 @@ enum status dm_crypt_close(struct dm_crypt *device)
 	device->control_fd = -1;
 	/* Somebody else may have removed it. */
 	return error == 0 || error == ENXIO ? OK : refused(device, "removing it", error);
+}
+
+enum status dm_crypt_remove_remains(const char *volume_name)
+{
+	struct dm_crypt device = {0};
+	struct device_mapper_state state;
+
+	TRY(device_mapper_open(&device.control_fd));
+	name_device(&device, volume_name);
+	if (device_mapper_look(device.control_fd, device.name, &state) != 0) {
+		close(device.control_fd);
+		return OK;
+	}
+	if (become_keeper(&device, state.device) != OK) {
+		close(device.control_fd);
+		return FAIL_NAME_TAKEN;
+	}
+	device.size_sectors = state.table.size_sectors;
+	device.is_read_only = state.table.is_read_only;
+	return dm_crypt_close(&device);
 }
 
 bool dm_crypt_is_in_use(const struct dm_crypt *device)

@@ -50,6 +50,10 @@ MUST_CHECK enum status dm_crypt_open(struct dm_crypt *device, const struct dm_cr
  * its users get errors from now on, and it goes when they do. Harmless if not open. */
 MUST_CHECK enum status dm_crypt_close(struct dm_crypt *device);
 
+/* The same for the device that a process which died left of the volume of that name, if it did.
+ * FAIL_NAME_TAKEN if the process lives. */
+MUST_CHECK enum status dm_crypt_remove_remains(const char *volume_name);
+
 /* Whether anybody has it open; who only looks at it for a moment does not count. */
 bool dm_crypt_is_in_use(const struct dm_crypt *device);
 

@@ -360,3 +360,18 @@ TEST(a_device_that_stays_open_turns_into_errors_and_goes_when_it_is_closed)
 	EXPECT_TEXT(kernel.state.table.target, "crypt");
 	close_device();
 }
+
+TEST(what_a_process_left_is_removed_unless_it_lives)
+{
+	struct dm_crypt_volume volume = prepare();
+
+	EXPECT_OK(dm_crypt_remove_remains("data1"));
+	open_device(&volume);
+	EXPECT_STATUS(dm_crypt_remove_remains("data1"), FAIL_NAME_TAKEN);
+	EXPECT_TRUE(kernel.exists);
+	die();
+	kernel.is_open_by_others = true;
+	EXPECT_OK(dm_crypt_remove_remains("data1"));
+	EXPECT_TEXT(kernel.state.table.target, "error");
+	unlink("/dev/dm-0");
+}
