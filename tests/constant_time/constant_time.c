@@ -4,7 +4,7 @@
  * be a branch in the machine code.
  *
  * Not covered: recovery_key_normalise, whose branches on separators memcheck cannot tell from
- * others, and what valgrind cannot run (VAES).
+ * others, and what valgrind cannot run (VAES): for that see same_steps.c.
  */
 #include <stdio.h>
 #include <string.h>
