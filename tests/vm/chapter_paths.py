@@ -258,7 +258,7 @@ add_basic_steps(old_kernel, "dm-crypt")
 add_end_steps(old_kernel, "dm-crypt")
 add_fallback_step(old_kernel, "dm-crypt")
 add_absence_step(old_kernel, "ublk", None, UBLK_ABSENT)
-add_absence_step(old_kernel, "dm-crypt", "dm-crypt", DM_CRYPT_ABSENT)
+add_absence_step(old_kernel, "dm-crypt", "dm_crypt", DM_CRYPT_ABSENT)
 add_absence_step(old_kernel, "nbd-kernel", "nbd", NBD_KERNEL_ABSENT)
 
 
