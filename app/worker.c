@@ -9,8 +9,12 @@
 
 #include "app/volume_server.h"
 #include "app/worker_socket.h"
+#include "platform/clock.h"
 #include "platform/log.h"
 #include "platform/process.h"
+
+#define REMOVAL_PATIENCE_MS 10000
+#define REMOVAL_RETRY_MS 100
 
 /* `handover` is in hidden memory, for it holds the volume key. */
 struct worker {
@@ -188,14 +192,20 @@ static enum status open_and_serve(struct worker *worker)
 	return status != OK ? status : closed;
 }
 
+/* A process that was killed is seen as alive until its requests at the disk have ended. */
 static enum status remove_remains(const struct message_worker_start *start)
 {
-	return data_path_remove_remains((enum data_path_kind)start->data_path,
-					&(struct data_path_options){
-						.name = start->name,
-						.uuid = start->uuid,
-						.mark = start->mark,
-					});
+	const enum data_path_kind kind = (enum data_path_kind)start->data_path;
+	const uint64_t deadline_ms = clock_now_ms() + REMOVAL_PATIENCE_MS;
+	const struct data_path_options options = {
+		.name = start->name, .uuid = start->uuid, .mark = start->mark};
+	enum status status = data_path_remove_remains(kind, &options);
+
+	while (status == FAIL_NAME_TAKEN && clock_left_ms(deadline_ms) > 0) {
+		clock_sleep_ms(REMOVAL_RETRY_MS);
+		status = data_path_remove_remains(kind, &options);
+	}
+	return status;
 }
 
 enum status worker_run(const char *volume_name)
@@ -210,11 +220,10 @@ enum status worker_run(const char *volume_name)
 
 	(void)volume_name;
 	status = receive_start(&worker);
-	if (status == OK && worker.handover->start.purpose == WORKER_REMOVES_REMAINS) {
-		status = remove_remains(&worker.handover->start);
-	} else if (status == OK) {
-		status = open_and_serve(&worker);
-	}
+	if (status == OK)
+		status = worker.handover->start.purpose == WORKER_REMOVES_REMAINS
+				 ? remove_remains(&worker.handover->start)
+				 : open_and_serve(&worker);
 	/* Nobody hears it if the supervisor is gone. */
 	if (report(&worker, status == OK ? WORKER_STOPPED : WORKER_FAILED, status, "") != OK)
 		log_debug("nobody hears that this worker ends");
