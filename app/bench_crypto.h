@@ -47,7 +47,8 @@ void bench_crypto_measure(struct bench_crypto_result *result, const struct bench
  * is 128, 256 or 512, and the CPU must have such AES instructions. */
 double bench_crypto_aes_limit(unsigned bits);
 
-/* Reads every byte and writes it back, and computes nothing: the limit that memory sets. */
+/* Reads every byte and writes it back, and computes next to nothing: the limit that memory sets.
+ * `context` is the width of its registers, an unsigned: 512 if the CPU has such, or 128. */
 bench_crypto_work bench_crypto_touch;
 
 /* As measured now: clocks of virtual machines are rarely what is written on them. */

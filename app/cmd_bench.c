@@ -141,7 +141,9 @@ static enum status measure_implementation(struct bench *bench,
 /* What reading and writing back alone costs, in place. */
 static void measure_memory(struct bench *bench)
 {
+	const unsigned bits = bench->cpu.vaes512 ? 512 : 128;
 	struct bench_crypto_case test = {.work = bench_crypto_touch,
+					 .context = &bits,
 					 .working_set = BENCH_CRYPTO_MEMORY_SIZE,
 					 .rounds = bench->rounds};
 

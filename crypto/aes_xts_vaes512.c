@@ -32,7 +32,7 @@ enum {
 	CACHE_LINE_SIZE = 64,
 	GROUP_SIZE = 8 * VECTOR_SIZE,
 	LAST_ROUND = AES_XTS_ROUND_KEYS - 1,
-	PREFETCH_DISTANCE = 6 * 1024, /* asked for later, data from memory arrive too late */
+	PREFETCH_DISTANCE = 8 * 1024, /* asked for later, data from memory arrive too late */
 
 	BATCH_SECTORS = 4, /* whose first tweaks are encrypted together */
 	SECTORS_AHEAD = 8, /* that have their bits, or get them now */
@@ -238,8 +238,7 @@ INLINE __m512i series_begin(const struct aes_xts_sector sectors[static BATCH_SEC
 			    const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
 {
 #define UNIT(i) 0, (long long)sectors[i].unit
-	__m512i tweaks =
-		XOR(_mm512_set_epi64(UNIT(3), UNIT(2), UNIT(1), UNIT(0)), LOAD(rounds[0]));
+	__m512i tweaks = XOR(_mm512_set_epi64(UNIT(3), UNIT(2), UNIT(1), UNIT(0)), LOAD(rounds[0]));
 
 #define TWEAK_ROUND(r) tweaks = ROUND(tweaks, LOAD(rounds[1 + r]));
 	EACH_OF_8(TWEAK_ROUND)
@@ -254,7 +253,7 @@ INLINE __m512i series_encrypt(__m512i tweaks, const uint8_t rounds[static AES_XT
 	EACH_OF_4(TWEAK_ROUND)
 	TWEAK_ROUND(4)
 #undef TWEAK_ROUND
-		return _mm512_aesenclast_epi128(tweaks, LOAD(rounds[LAST_ROUND]));
+	return _mm512_aesenclast_epi128(tweaks, LOAD(rounds[LAST_ROUND]));
 }
 
 /* The first window; g undoes itself, as it leaves the highest byte as it is. */
@@ -449,6 +448,7 @@ struct walk {
 	struct aes_xts_cursor groups; /* to be transformed next */
 	struct aes_xts_cursor ahead;  /* to be prefetched next */
 	size_t sector;                /* number of the sector of `groups` in the list */
+	bool is_list;
 };
 
 /* False at the end of the list. */
@@ -475,19 +475,36 @@ INLINE bool take_group(struct group *group, struct walk *walk, const struct work
 	return true;
 }
 
-/* Behind the last run, it most likely goes on. */
-INLINE const char *take_ahead(struct aes_xts_cursor *cursor)
+/* A single run most likely goes on behind its end; a list does not, and its runs are in other
+ * places than those of the list before. */
+static inline __attribute__((always_inline)) const char *take_ahead(struct walk *walk)
 {
-	uintptr_t ahead;
+	struct aes_xts_cursor *cursor = &walk->ahead;
+	const struct sector_run *run;
 
 	while (cursor->offset >= cursor->run->size && cursor->runs_left > 1) {
 		cursor->offset -= cursor->run->size;
 		cursor->run++;
 		cursor->runs_left--;
 	}
-	ahead = (uintptr_t)cursor->run->source + cursor->offset;
+	run = cursor->run;
 	cursor->offset += GROUP_SIZE;
-	return (const char *)ahead;
+	if (walk->is_list && cursor->offset > run->size)
+		return (const char *)run->source;
+	return (const char *)((uintptr_t)run->source + cursor->offset - GROUP_SIZE);
+}
+
+/* A list begins at a place that nothing could foresee. */
+static void prefetch_first(const struct sector_run *runs, size_t run_count)
+{
+	struct walk walk = {.ahead = {runs, run_count, 0}, .is_list = true};
+
+	for (size_t i = 0; i < PREFETCH_DISTANCE / GROUP_SIZE; i++) {
+		const char *ahead = take_ahead(&walk);
+
+		for (size_t line = 0; line < GROUP_SIZE; line += CACHE_LINE_SIZE)
+			_mm_prefetch(ahead + line, _MM_HINT_T0);
+	}
 }
 
 /* Bytes of the window and what follows it, so that byte 0 of the result is byte `at`. */
@@ -571,6 +588,7 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 	struct walk walk = {
 		.groups = {runs, run_count, 0},
 		.ahead = {runs, run_count, PREFETCH_DISTANCE},
+		.is_list = run_count > 1,
 	};
 	struct aes_xts_cursor units = {runs, run_count, 0}; /* whose series come next */
 	const struct constants *constants = &all_constants;
@@ -602,8 +620,8 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		pair.next_mask = is_last ? 0 : 0xff;
 		pair.next_windows[0] = next[0].window;
 		pair.next_windows[1] = next[1].window;
-		pair.ahead[0] = take_ahead(&walk.ahead);
-		pair.ahead[1] = take_ahead(&walk.ahead);
+		pair.ahead[0] = take_ahead(&walk);
+		pair.ahead[1] = take_ahead(&walk);
 		pair.tweaks = workspace->tweaks[turn];
 		pair.next_tweaks = workspace->tweaks[turn ^ 1];
 		transform_pair(&pair, workspace, key, rounds, constants, encrypt, by_shifts);
@@ -669,6 +687,8 @@ static void transform_runs(transform *transform, const struct aes_xts_key *key,
 	workspace.nowhere_used = false;
 	if (run_count == 0)
 		return;
+	if (run_count > 1)
+		prefetch_first(runs, run_count);
 	transform(&workspace, key, runs, run_count);
 	leave_nothing(&workspace);
 }
