@@ -92,7 +92,7 @@ double bench_crypto_aes_limit(unsigned bits)
 	return LIMIT_REPEATS * (bits / 8.0) / (now_s() - start) * 1e-9;
 }
 
-#define TOUCH(name, attribute, vector, load, store, change, one)                           \
+#define TOUCH(name, attribute, vector, load, store, change, one, leave)                    \
 	attribute static void name(const struct sector_run *run, uintptr_t ahead)          \
 	{                                                                                  \
 		for (size_t at = 0; at < run->size; at += 64) {                            \
@@ -101,12 +101,13 @@ double bench_crypto_aes_limit(unsigned bits)
 				store((void *)(run->target + i),                           \
 				      change(load((const void *)(run->source + i)), one)); \
 		}                                                                          \
+		leave;                                                                     \
 	}
 
 TOUCH(touch_128, WITH_AES, __m128i, _mm_loadu_si128, _mm_storeu_si128, _mm_xor_si128,
-      _mm_set1_epi8(1))
+      _mm_set1_epi8(1), (void)0)
 TOUCH(touch_512, WITH_ZMM, __m512i, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_xor_si512,
-      _mm512_set1_epi32(1))
+      _mm512_set1_epi32(1), _mm256_zeroupper())
 
 void bench_crypto_touch(const void *context, const struct sector_run *runs, size_t run_count)
 {
