@@ -422,7 +422,9 @@ INLINE void transform_pair(const struct pair *pair, struct workspace *workspace,
 		series_finish(&unused, &unused, workspace, LOAD(on_its_way), pair->first_sector, \
 			      key->sector_size, constants, by_shifts);
 #define PREFETCH(line) \
-	_mm_prefetch(pair->ahead[(line) / 8] + (line) % 8 * CACHE_LINE_SIZE, _MM_HINT_T0);
+	_mm_prefetch((const char *)((uintptr_t)pair->ahead[(line) / 8] +        \
+				    (line) % 8 * CACHE_LINE_SIZE),              \
+		     _MM_HINT_T0);
 #define MIDDLE_ROUND(r)                 \
 	round_key = LOAD(rounds[r]);    \
 	PREFETCH(r)                     \
@@ -503,7 +505,7 @@ static void prefetch_first(const struct sector_run *runs, size_t run_count)
 		const char *ahead = take_ahead(&walk);
 
 		for (size_t line = 0; line < GROUP_SIZE; line += CACHE_LINE_SIZE)
-			_mm_prefetch(ahead + line, _MM_HINT_T0);
+			_mm_prefetch((const char *)((uintptr_t)ahead + line), _MM_HINT_T0);
 	}
 }
 
