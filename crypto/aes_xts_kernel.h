@@ -27,6 +27,8 @@
 #include "platform/secret.h"
 
 #define INLINE static inline __attribute__((always_inline)) TARGET
+/* Rare enough for one copy for both directions. The caller clears all registers there are. */
+#define SHARED static __attribute__((noinline)) TARGET
 
 #define EACH_VECTOR(STEP) STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7)
 #define EACH_MIDDLE_ROUND(STEP) \
@@ -46,11 +48,16 @@ enum {
 _Static_assert(AES_XTS_SECTOR_SIZE_MIN % GROUP_SIZE == 0, "sectors are whole groups of blocks");
 _Static_assert(GROUP_SIZE / CACHE_LINE_SIZE <= LAST_ROUND - 1, "one line per round is prefetched");
 
-/* x^0 to x^31, each in the low half of a lane. */
+/* x^0 to x^7, or x^15 for two lanes, each in the low half of a lane. */
 #define POWER(i) UINT64_C(1) << (i), 0
 #define POWERS(i) POWER(i), POWER(i + 1), POWER(i + 2), POWER(i + 3)
-static const _Alignas(64) uint64_t powers[64] = {
-	POWERS(0), POWERS(4), POWERS(8), POWERS(12), POWERS(16), POWERS(20), POWERS(24), POWERS(28),
+static const _Alignas(64) uint64_t powers[2 * GROUP_BLOCKS] = {
+	POWERS(0),
+	POWERS(4),
+#if LANES == 2
+	POWERS(8),
+	POWERS(12),
+#endif
 };
 
 /* What stays the same over all groups. Tweaks are carried "white", with the last round key added:
@@ -100,9 +107,11 @@ INLINE VECTOR start_tweak(VECTOR first_tweak, const uint64_t power[static 2 * LA
 	return V_XOR(V_XOR3(low, V_LEFT(high, 8), fold), constants->last);
 }
 
-/* Replaces the unit numbers of a batch by the first tweaks of its sectors. */
-INLINE void encrypt_tweaks(uint8_t tweaks[static BATCH_SECTORS][16],
-			   const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
+/* Replaces the unit numbers of a batch by the first tweaks of its sectors. Rare enough to be shared
+ * by both directions. */
+AES_XTS_CLEARS_REGISTERS __attribute__((noinline)) TARGET static void
+encrypt_tweaks(uint8_t tweaks[static BATCH_SECTORS][16],
+	       const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
 {
 	VECTOR round_key = V_LOAD(rounds[0]);
 
@@ -130,6 +139,15 @@ struct tweaks {
 	_Alignas(64) uint8_t of_groups[2][8][sizeof(VECTOR)];
 };
 
+SHARED void start_tweaks(uint8_t (*tweaks)[sizeof(VECTOR)], const uint8_t first_tweak[static 16],
+			 const struct constants *constants)
+{
+	VECTOR first = V_BROADCAST(first_tweak);
+
+	for (unsigned i = 0; i < 8; i++)
+		V_STORE(tweaks[i], start_tweak(first, powers + 2 * i * LANES, constants));
+}
+
 /* `ahead` is where to prefetch from, and is never read otherwise. Tweaks are stepped between the
  * rounds, so that AES has something to do all the time; KEEP_ORDER holds compilers to that. */
 INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_size,
@@ -141,10 +159,8 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 	uint8_t *target = sector->target;
 	uint8_t(*now)[sizeof(VECTOR)] = tweaks->of_groups[0];
 	uint8_t(*next)[sizeof(VECTOR)] = tweaks->of_groups[1];
-	VECTOR first = V_BROADCAST(first_tweak);
 	VECTOR round_key;
 
-#define START(i) V_STORE(now[i], start_tweak(first, powers + 2 * i * LANES, constants));
 #define BEGIN(i) \
 	VECTOR block##i = V_XOR3(V_LOAD(source + 16 * LANES * i), V_LOAD(now[i]), constants->first);
 #define MIDDLE(i) \
@@ -174,7 +190,7 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 	V_STORE(target + 16 * LANES * i, encrypt ? V_ENCRYPT_LAST(block##i, round_key) \
 						 : V_DECRYPT_LAST(block##i, round_key));
 
-	EACH_VECTOR(START)
+	start_tweaks(now, first_tweak, constants);
 	for (size_t at = 0; at < sector_size; at += GROUP_SIZE) {
 		uint8_t(*spare)[sizeof(VECTOR)] = now;
 
@@ -188,7 +204,6 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 		ahead += GROUP_SIZE;
 	}
 
-#undef START
 #undef BEGIN
 #undef MIDDLE
 #undef STEP

@@ -21,6 +21,7 @@
 #include <immintrin.h>
 
 #include "crypto/aes_xts_implementation.h"
+#include "platform/bytes.h"
 
 #define TARGET                                                                          \
 	__attribute__((target("aes,avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,vaes," \
@@ -69,7 +70,7 @@ _Static_assert(AES_XTS_SECTOR_SIZE_MIN % GROUP_SIZE == 0, "sectors are whole gro
 /* Everything that a call leaves in memory is in here, and is wiped at its end. */
 struct workspace {
 	_Alignas(VECTOR_SIZE) uint8_t series[SECTORS][SERIES_SIZE];
-	uint8_t first_tweaks[VECTOR_SIZE]; /* on their way */
+	uint8_t first_tweaks[VECTOR_SIZE]; /* on their way from the numbers of sectors */
 	uint8_t tweaks[2][2 * GROUP_SIZE]; /* of two groups, with the last round key added */
 	uint8_t nowhere[GROUP_SIZE];       /* the target beside the last group of an odd number */
 	size_t series_count;
@@ -82,48 +83,27 @@ struct workspace {
 	word(i), word(i), word(i + 1), word(i + 1), word(i + 2), word(i + 2), word(i + 3), \
 		word(i + 3)
 #define NARROW(word) word(0), word(4), word(1), word(5), word(2), word(6), word(3), word(7)
-#define ALL(word) word, word, word, word, word, word, word, word
 #define COUNT(i) (i)
-#define REST(i) (64 - (i))
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 /* Where multishift takes its bytes from to shift left by i. The lowest byte is taken from a source
  * one byte further down. */
 #define POSITIONS(i) (UINT64_C(0x3830282018100808) - (i)*EACH_BYTE)
-#define POSITIONS_1(i) (POSITIONS(i) + EACH_BYTE)
-#define POSITIONS_6(i) (POSITIONS(i) + 6 * EACH_BYTE)
-#define POSITIONS_7(i) (POSITIONS(i) + 7 * EACH_BYTE)
-/* The window of sector i of four and what follows, as a series. */
-#define SERIES(i)                                                              \
-	{                                                                      \
-		0, 8 + 2 * i, 9 + 2 * i, 2 * i, 2 * i + 1, 2 * i, 2 * i + 1, 0 \
-	}
-#define SHORT_SERIES(i)                                            \
-	{                                                          \
-		0, 0, 0, 2 * i, 2 * i + 1, 8 + 2 * i, 9 + 2 * i, 0 \
-	}
-
 struct constants {
 	_Alignas(VECTOR_SIZE) uint64_t shift_wide[2][8];
-	uint64_t shift_wide_rest[2][8];
 	uint64_t shift_narrow[8];
 	uint64_t positions_wide[2][8];
 	uint64_t positions_narrow[8];
-	uint64_t positions_g[3][8];
-	uint64_t masks_g[3][8];
-	uint64_t series[BATCH_SECTORS][8];
-	uint64_t short_series[BATCH_SECTORS][8];
+	uint64_t series[8];  /* see series_finish */
+	uint64_t masks_g[3]; /* last, as it is no vector */
 };
 
 static const struct constants all_constants = {
 	.shift_wide = {{WIDE(COUNT, 0)}, {WIDE(COUNT, 4)}},
-	.shift_wide_rest = {{WIDE(REST, 0)}, {WIDE(REST, 4)}},
 	.shift_narrow = {NARROW(COUNT)},
 	.positions_wide = {{WIDE(POSITIONS, 0)}, {WIDE(POSITIONS, 4)}},
 	.positions_narrow = {NARROW(POSITIONS)},
-	.positions_g = {{NARROW(POSITIONS_1)}, {NARROW(POSITIONS_6)}, {NARROW(POSITIONS_7)}},
-	.masks_g = {{ALL(0x7f * EACH_BYTE)}, {ALL(0x03 * EACH_BYTE)}, {ALL(0x01 * EACH_BYTE)}},
-	.series = {SERIES(0), SERIES(1), SERIES(2), SERIES(3)},
-	.short_series = {SHORT_SERIES(0), SHORT_SERIES(1), SHORT_SERIES(2), SHORT_SERIES(3)},
+	.masks_g = {0x7f * EACH_BYTE, 0x03 * EACH_BYTE, 0x01 * EACH_BYTE},
+	.series = {0, 8, 9, 0, 1, 8, 9, 0},
 };
 
 INLINE __m512i load_wide(const uint8_t bytes[static 16])
@@ -167,10 +147,19 @@ INLINE __m512i windows_above(const struct pieces *pieces, unsigned half,
 		return _mm512_or_si512(
 			_mm512_sllv_epi64(pieces->wide_2, LOAD(constants->shift_wide[half])),
 			_mm512_srlv_epi64(pieces->wide_minus_6,
-					  LOAD(constants->shift_wide_rest[half])));
+					  _mm512_sub_epi64(_mm512_set1_epi64(64),
+							   LOAD(constants->shift_wide[half]))));
 	positions = LOAD(constants->positions_wide[half]);
 	return _mm512_mask_multishift_epi64_epi8(MULTISHIFT(positions, pieces->wide_2), EACH_BYTE,
 						 positions, pieces->wide_1);
+}
+
+/* Of halves shifted left as NARROW says, then right by some bits. */
+INLINE __m512i shift_right(__m512i halves, int bits, const struct constants *constants)
+{
+	return MULTISHIFT(
+		_mm512_add_epi8(LOAD(constants->positions_narrow), _mm512_set1_epi8((char)bits)),
+		halves);
 }
 
 /* g of each window's highest byte, where its lowest one stands in `below`. */
@@ -184,13 +173,13 @@ INLINE __m512i windows_g(__m512i top, const struct constants *constants, bool by
 		by_6 = _mm512_srli_epi64(top, 6);
 		by_7 = _mm512_srli_epi64(top, 7);
 	} else {
-		by_1 = MULTISHIFT(LOAD(constants->positions_g[0]), top);
-		by_6 = MULTISHIFT(LOAD(constants->positions_g[1]), top);
-		by_7 = MULTISHIFT(LOAD(constants->positions_g[2]), top);
+		by_1 = shift_right(top, 1, constants);
+		by_6 = shift_right(top, 6, constants);
+		by_7 = shift_right(top, 7, constants);
 	}
-	by_1 = _mm512_and_si512(by_1, LOAD(constants->masks_g[0]));
-	by_1 = XOR_AND(by_1, by_6, LOAD(constants->masks_g[1]));
-	return XOR_AND(by_1, by_7, LOAD(constants->masks_g[2]));
+	by_1 = _mm512_and_si512(by_1, _mm512_set1_epi64((long long)constants->masks_g[0]));
+	by_1 = XOR_AND(by_1, by_6, _mm512_set1_epi64((long long)constants->masks_g[1]));
+	return XOR_AND(by_1, by_7, _mm512_set1_epi64((long long)constants->masks_g[2]));
 }
 
 INLINE struct windows windows_of(struct pieces pieces, const struct constants *constants,
@@ -234,16 +223,50 @@ INLINE void make_tweaks(uint8_t tweaks[static GROUP_SIZE], struct pieces pieces,
 
 /* --- the series of four sectors, in three steps that run between the rounds of two groups --- */
 
-INLINE __m512i series_begin(const struct aes_xts_sector sectors[static BATCH_SECTORS],
-			    const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
+static __attribute__((noinline)) bool take_units_of_many_runs(uint8_t units[static VECTOR_SIZE],
+							      struct aes_xts_cursor *cursor,
+							      size_t sector_size)
 {
-#define UNIT(i) 0, (long long)sectors[i].unit
-	__m512i tweaks = XOR(_mm512_set_epi64(UNIT(3), UNIT(2), UNIT(1), UNIT(0)), LOAD(rounds[0]));
+	struct aes_xts_sector sectors[BATCH_SECTORS];
+	size_t count = aes_xts_cursor_take(cursor, sectors, BATCH_SECTORS, sector_size);
+
+	for (size_t i = 0; i < BATCH_SECTORS; i++) {
+		bytes_store_le64(units + 16 * i, i < count ? sectors[i].unit : 0);
+		bytes_store_le64(units + 16 * i + 8, 0);
+	}
+	return count != 0;
+}
+
+/* The numbers of the next sectors, each in 128 bits; behind the end of the last run, of sectors
+ * that nobody asks for. False if there are none left. */
+INLINE bool take_units(uint8_t units[static VECTOR_SIZE], struct aes_xts_cursor *cursor,
+		       size_t sector_size)
+{
+	size_t batch_size = BATCH_SECTORS * sector_size;
+	size_t left = cursor->runs_left == 0 ? 0 : cursor->run->size - cursor->offset;
+	uint64_t first;
+	__m128i steps;
+
+	if (cursor->runs_left > 1 && left < batch_size)
+		return take_units_of_many_runs(units, cursor, sector_size);
+	if (left == 0)
+		return false;
+	first = cursor->run->first_unit + cursor->offset / SECTOR_UNIT_SIZE;
+	steps = _mm_cvtsi32_si128(__builtin_ctz((unsigned)sector_size / SECTOR_UNIT_SIZE));
+	STORE(units, _mm512_maskz_add_epi64(
+			     0x55, _mm512_set1_epi64((long long)first),
+			     _mm512_sll_epi64(_mm512_set_epi64(0, 3, 0, 2, 0, 1, 0, 0), steps)));
+	cursor->offset += MINIMUM(left, batch_size);
+	return true;
+}
+
+INLINE __m512i series_begin(__m512i units, const uint8_t rounds[static AES_XTS_ROUND_KEYS][64])
+{
+	__m512i tweaks = XOR(units, LOAD(rounds[0]));
 
 #define TWEAK_ROUND(r) tweaks = ROUND(tweaks, LOAD(rounds[1 + r]));
 	EACH_OF_8(TWEAK_ROUND)
 #undef TWEAK_ROUND
-#undef UNIT
 	return tweaks;
 }
 
@@ -309,7 +332,9 @@ INLINE __m512i series_next_short(__m512i window, bool by_shifts)
 				   8);
 }
 
-/* Gives the first windows and what follows, which it also stores. */
+/* Gives the first windows and what follows, which it also stores, as the series of each sector. The
+ * places of its halves fit all three: they are counted through `next` and what stands beside it. */
+#define PLACES(i) _mm512_add_epi64(LOAD(constants->series), _mm512_set1_epi64(2 * i))
 INLINE void series_finish(__m512i *first, __m512i *following, struct workspace *workspace,
 			  __m512i tweaks, size_t first_sector, size_t sector_size,
 			  const struct constants *constants, bool by_shifts)
@@ -321,19 +346,17 @@ INLINE void series_finish(__m512i *first, __m512i *following, struct workspace *
 	*first = window;
 	if (sector_size == GROUP_SIZE) {
 		*following = next = series_next_short(window, by_shifts);
-#define STORE_SERIES(i) \
-	STORE(series[i], _mm512_permutex2var_epi64(next, LOAD(constants->short_series[i]), window));
+#define STORE_SERIES(i) STORE(series[i], _mm512_permutex2var_epi64(next, PLACES(i), window));
 		EACH_OF_4(STORE_SERIES)
 #undef STORE_SERIES
 		return;
 	}
 	*following = next = series_next(window, by_shifts);
 	last = series_next(next, by_shifts);
-#define STORE_SERIES(i)                                                                        \
-	STORE(series[i],                                                                       \
-	      _mm512_mask_permutexvar_epi64(                                                   \
-		      _mm512_permutex2var_epi64(next, LOAD(constants->series[i]), last), 0x60, \
-		      LOAD(constants->series[i]), window));
+#define STORE_SERIES(i)                                                                       \
+	STORE(series[i],                                                                      \
+	      _mm512_mask_permutexvar_epi64(_mm512_permutex2var_epi64(next, PLACES(i), last), \
+					    0x60, PLACES(i), window));
 	EACH_OF_4(STORE_SERIES)
 #undef STORE_SERIES
 }
@@ -354,8 +377,8 @@ struct pair {
 	const uint8_t *tweaks;
 	uint8_t *next_tweaks;
 
-	/* Sectors whose series are made meanwhile, if `is_due`. */
-	const struct aes_xts_sector *sectors;
+	/* Sectors whose series are made meanwhile, if `is_due`; their numbers are in the workspace.
+	 */
 	size_t first_sector;
 	bool is_due;
 };
@@ -415,16 +438,16 @@ INLINE void transform_pair(const struct pair *pair, struct workspace *workspace,
 	}
 #define NEXT_SERIES(r)                                                                           \
 	if (r == 2 && pair->is_due)                                                              \
-		STORE(on_its_way, series_begin(pair->sectors, key->rounds.tweak));               \
+		STORE(on_its_way, series_begin(LOAD(on_its_way), key->rounds.tweak));            \
 	if (r == 8 && pair->is_due)                                                              \
 		STORE(on_its_way, series_encrypt(LOAD(on_its_way), key->rounds.tweak));          \
 	if (r == 13 && pair->is_due)                                                             \
 		series_finish(&unused, &unused, workspace, LOAD(on_its_way), pair->first_sector, \
 			      key->sector_size, constants, by_shifts);
-#define PREFETCH(line) \
-	_mm_prefetch((const char *)((uintptr_t)pair->ahead[(line) / 8] +        \
-				    (line) % 8 * CACHE_LINE_SIZE),              \
-		     _MM_HINT_T0);
+#define PREFETCH(line)                                                                             \
+	_mm_prefetch(                                                                              \
+		(const char *)((uintptr_t)pair->ahead[(line) / 8] + (line) % 8 * CACHE_LINE_SIZE), \
+		_MM_HINT_T0);
 #define MIDDLE_ROUND(r)                 \
 	round_key = LOAD(rounds[r]);    \
 	PREFETCH(r)                     \
@@ -532,15 +555,13 @@ INLINE void start(struct workspace *workspace, struct aes_xts_cursor *units,
 		  const struct aes_xts_key *key, const uint8_t last_round_key[static VECTOR_SIZE],
 		  bool by_shifts)
 {
-	struct aes_xts_sector sectors[BATCH_SECTORS];
 	__m512i window, following, first_window, first_following;
 	struct pieces pieces;
 
-	for (unsigned i = 0; i < BATCH_SECTORS; i++)
-		sectors[i].unit = 0;
-	aes_xts_cursor_take(units, sectors, BATCH_SECTORS, key->sector_size);
+	(void)take_units(workspace->first_tweaks, units, key->sector_size);
 	series_finish(&window, &following, workspace,
-		      series_encrypt(series_begin(sectors, key->rounds.tweak), key->rounds.tweak),
+		      series_encrypt(series_begin(LOAD(workspace->first_tweaks), key->rounds.tweak),
+				     key->rounds.tweak),
 		      0, key->sector_size, &all_constants, by_shifts);
 	workspace->series_count = BATCH_SECTORS;
 	first_window = IN_ALL_LANES(window, 0);
@@ -571,15 +592,14 @@ START(start_by_bytes, false)
 
 /* The next sectors without a series, once those that have one are few. */
 INLINE void choose_sectors(struct pair *pair, struct workspace *workspace,
-			   struct aes_xts_cursor *units,
-			   struct aes_xts_sector sectors[static BATCH_SECTORS],
-			   size_t sector_in_hand, size_t sector_size)
+			   struct aes_xts_cursor *units, size_t sector_in_hand, size_t sector_size)
 {
 	pair->first_sector = workspace->series_count;
 	pair->is_due = workspace->series_count < sector_in_hand + SECTORS_AHEAD &&
-		       aes_xts_cursor_take(units, sectors, BATCH_SECTORS, sector_size) != 0;
-	if (pair->is_due)
-		workspace->series_count += BATCH_SECTORS;
+		       take_units(workspace->first_tweaks, units, sector_size);
+	if (!pair->is_due)
+		return;
+	workspace->series_count += BATCH_SECTORS;
 }
 
 INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key *key,
@@ -594,9 +614,8 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 	};
 	struct aes_xts_cursor units = {runs, run_count, 0}; /* whose series come next */
 	const struct constants *constants = &all_constants;
-	struct aes_xts_sector sectors[BATCH_SECTORS];
 	size_t sector_size = key->sector_size;
-	struct pair pair = {.sectors = sectors};
+	struct pair pair;
 	struct group next[2];
 	bool is_last = false, is_odd;
 	unsigned turn = 0;
@@ -610,7 +629,7 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 	is_odd = !take_group(&pair.groups[1], &walk, workspace, sector_size);
 	(by_shifts ? start_by_shifts : start_by_bytes)(workspace, &units, key, rounds[LAST_ROUND]);
 	while (!is_last) {
-		choose_sectors(&pair, workspace, &units, sectors, walk.sector, sector_size);
+		choose_sectors(&pair, workspace, &units, walk.sector, sector_size);
 		if (is_odd) {
 			pair.groups[1].target = workspace->nowhere;
 			workspace->nowhere_used = true;
