@@ -263,8 +263,8 @@ static bool set_fixed_options(CURL *handle, const struct https_options *options)
 		.flags = CURL_BLOB_NOCOPY,
 	};
 
-	return SET(CURLOPT_NOSIGNAL, 1L) && SET(CURLOPT_PROXY, "") && SET(CURLOPT_NOPROXY, "*") &&
-	       SET(CURLOPT_FOLLOWLOCATION, 0L) && SET(CURLOPT_USERAGENT, "byok") &&
+	return SET(CURLOPT_NOSIGNAL, 1L) && SET(CURLOPT_FOLLOWLOCATION, 0L) &&
+	       SET(CURLOPT_USERAGENT, "byok") &&
 	       SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) &&
 	       SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
 	       SET(CURLOPT_SSL_CIPHER_LIST, CIPHER_SUITES) && SET(CURLOPT_SSL_VERIFYPEER, 1L) &&

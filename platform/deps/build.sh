@@ -117,7 +117,7 @@ build_curl() {
 	done
 	# The resolver has a thread of its own so that a deadline holds while a name is looked up.
 	./configure "${option[@]}" --with-bearssl="$work/out" --enable-static --enable-http \
-		--enable-ipv6 --enable-proxy --enable-threaded-resolver --enable-symbol-hiding \
+		--enable-ipv6 --disable-proxy --enable-threaded-resolver --enable-symbol-hiding \
 		CC="$cc" CFLAGS="$flags" CPPFLAGS="$kernel_headers" >>"$log" 2>&1 ||
 		fail "curl could not be configured"
 	make -j"$jobs" -C lib libcurl.la >>"$log" 2>&1 || fail "curl did not build"
