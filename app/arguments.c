@@ -29,6 +29,7 @@ static const struct option_entry option_table[OPTIONS] = {
 	[OPTION_IMPLEMENTATION] = {"--implementation", "NAME", "only this one of the cipher's"},
 	[OPTION_QUICK] = {"--quick", NULL, "fewer samples, so less sure"},
 	[OPTION_WRITE] = {"--write", NULL, "measure writing too, on a blank disk: overwrites it"},
+	[OPTION_OUTPUT] = {"--output", "FILE", "a new file for the secret, readable by root only"},
 };
 
 static void say_usage_error(const struct command *command, const char *what, const char *which)
@@ -142,8 +143,11 @@ static enum status load_settings(struct arguments *arguments, const struct given
 	arguments_set_object(arguments, "%s", path != NULL ? path : CONFIG_FILE_DEFAULT);
 	TRY(config_load(&arguments->config, path != NULL ? path : CONFIG_FILE_DEFAULT));
 	arguments_set_object(arguments, "command line");
-	for (size_t i = 0; i < settings->count; i++)
+	for (size_t i = 0; i < settings->count; i++) {
 		TRY(config_set(&arguments->config, settings->keys[i], settings->values[i]));
+		if (strcmp(settings->keys[i], "key") == 0)
+			arguments->is_key_given = true;
+	}
 	return OK;
 }
 

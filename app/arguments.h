@@ -23,6 +23,7 @@ enum option {
 	OPTION_IMPLEMENTATION,
 	OPTION_QUICK,
 	OPTION_WRITE,
+	OPTION_OUTPUT,
 	OPTIONS
 };
 
@@ -30,6 +31,7 @@ enum option {
 
 struct arguments {
 	struct config config;
+	bool is_key_given;           /* the setting `key` stands on the command line */
 	const char *values[OPTIONS]; /* NULL: not given; "" for one that takes no value */
 	const char *operands[OPERANDS_MAX];
 	size_t operand_count;

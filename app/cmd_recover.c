@@ -5,37 +5,7 @@
 #include "app/commands.h"
 #include "app/control.h"
 #include "app/foreground.h"
-#include "app/prompt.h"
-#include "app/volume.h"
-#include "crypto/recovery_key.h"
-#include "platform/file.h"
-
-#define TYPED_SIZE_MAX 4096
-
-static enum status read_recovery_key(struct secret *canonical, struct arguments *arguments)
-{
-	const char *path = arguments->values[OPTION_RECOVERY_KEY_FILE];
-	SECRET_MEMORY_SCOPE struct secret_memory file = {0};
-	SECRET_SCOPE struct secret line = {0};
-	const void *typed;
-	size_t typed_size;
-	unsigned wrong_group = 0;
-	enum status status;
-
-	arguments_set_object(arguments, "%s", path != NULL ? path : "terminal");
-	if (path != NULL) {
-		TRY(file_read_secret(&file, &typed_size, path, TYPED_SIZE_MAX));
-		typed = file.bytes;
-	} else {
-		TRY(prompt_secret(&line, "Recovery key: "));
-		typed = line.bytes;
-		typed_size = line.size;
-	}
-	status = recovery_key_normalise(canonical, &wrong_group, typed, typed_size);
-	if (status == FAIL_RECOVERY_KEY_TYPO)
-		arguments_set_detail(arguments, "group %u of %u", wrong_group, RECOVERY_KEY_GROUPS);
-	return status;
-}
+#include "app/key_input.h"
 
 /* The running service takes the volume over, so that it is served, shown and locked like any other.
  * The keyslot is opened here: it may cost seconds, which the service has for nobody. */
@@ -74,7 +44,7 @@ enum status cmd_recover(struct arguments *arguments)
 	enum status status;
 	int fd;
 
-	TRY(read_recovery_key(&key, arguments));
+	TRY(key_input_recovery_key(&key, arguments));
 	arguments_set_object(arguments, "%s", disk_path);
 	if (arguments->values[OPTION_NBD] == NULL &&
 	    control_connect(&fd, &arguments->config) == OK) {

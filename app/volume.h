@@ -15,6 +15,7 @@
  *   commit   1. new keyslot areas, which no copy names yet
  *            2. the copy that is not good or older, else the primary     3. the other copy
  *            At every instant at least one copy is good, and has either the old state or the new.
+ *            (a removed keyslot: 1. its area is overwritten; then the copies, as above)
  *   repair   the bad copy alone, from the good one, with a salt of its own
  */
 #ifndef APP_VOLUME_H
@@ -119,6 +120,12 @@ MUST_CHECK enum status volume_create(struct volume *volume,
 MUST_CHECK enum status volume_add_keyslot(struct volume *volume, unsigned *number,
 					  const struct volume_keyslot_options *options,
 					  const struct secret *volume_key);
+
+/* The other way. The area is overwritten at once, under the lock and with commit's comparison, so
+ * that the keyslot opens nothing any more whatever becomes of the commit, which takes it out of the
+ * metadata; so do tokens of byok's own that marked it. FAIL_KEYSLOT_LAST, and nothing written, if
+ * no other keyslot of the volume would be left. */
+MUST_CHECK enum status volume_remove_keyslot(struct volume *volume, unsigned number);
 
 /* Brings the byok token to what `token` says, or adds it; members that byok does not know stay. */
 MUST_CHECK enum status volume_set_vault_token(struct volume *volume,

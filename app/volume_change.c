@@ -4,6 +4,7 @@
 #include "app/volume_header.h"
 #include "app/volume_keyslot.h"
 #include "crypto/luks2_metadata_edit.h"
+#include "platform/entropy.h"
 
 static bool find_free_keyslot(unsigned *number, const struct luks2_metadata *metadata)
 {
@@ -87,6 +88,58 @@ enum status volume_add_keyslot(struct volume *volume, unsigned *number_out,
 	TRY(adopt_text(volume, work));
 	*number_out = number;
 	return OK;
+}
+
+static enum status edit_out_keyslot(struct volume_work *work, const struct volume *volume,
+				    unsigned number)
+{
+	work->text = volume->text;
+	TRY(luks2_metadata_edit_remove_keyslot(&work->text, &work->nodes, number));
+	for (unsigned i = 0; i < LUKS2_TOKENS; i++) {
+		const struct luks2_token *token = &volume->metadata.tokens[i];
+
+		if (token->exists && token->keyslots == 1u << number &&
+		    (strcmp(token->type, VOLUME_RECOVERY_TOKEN_TYPE) == 0 ||
+		     strcmp(token->type, VAULT_TOKEN_TYPE) == 0))
+			TRY(luks2_metadata_edit_remove_token(&work->text, &work->nodes, i));
+	}
+	return OK;
+}
+
+/* With noise, as fresh areas are filled: where a keyslot was is not to be seen. */
+static enum status overwrite_area(const struct volume_disk *disk,
+				  const struct luks2_keyslot *keyslot)
+{
+	SECRET_MEMORY_SCOPE struct secret_memory noise = {0};
+
+	if ((keyslot->area_offset | keyslot->area_size) % VOLUME_DISK_ALIGNMENT != 0)
+		return FAIL_KEYSLOT_LAYOUT;
+	TRY(secret_memory_open(&noise, LUKS2_AREA_SIZE));
+	for (uint64_t done = 0; done < keyslot->area_size; done += noise.size) {
+		entropy_fill(noise.bytes, noise.size);
+		TRY(volume_disk_write(disk, keyslot->area_offset + done, noise.bytes,
+				      (size_t)MINIMUM(noise.size, keyslot->area_size - done)));
+	}
+	return volume_disk_sync(disk);
+}
+
+enum status volume_remove_keyslot(struct volume *volume, unsigned number)
+{
+	VOLUME_WORK_SCOPE struct volume_work *work = NULL;
+	VOLUME_DISK_SCOPE struct volume_disk disk = {.lock_fd = -1};
+	struct luks2_layout layout;
+
+	CHECK(number < LUKS2_KEYSLOTS && volume->metadata.keyslots[number].exists);
+	TRY(volume_header_begin_work(&work));
+	TRY(volume_check_policy(&layout, volume));
+	TRY(luks2_policy_check_keyslot(&volume->metadata.keyslots[number]));
+	if ((volume->metadata.digests[layout.digest].keyslots & ~(1u << number)) == 0)
+		return FAIL_KEYSLOT_LAST;
+	TRY(volume_header_open_unchanged(&disk, work, volume));
+	/* Whatever can fail in memory does so while the keyslot is whole. */
+	TRY(edit_out_keyslot(work, volume, number));
+	TRY(overwrite_area(&disk, &volume->metadata.keyslots[number]));
+	return adopt_text(volume, work);
 }
 
 enum status volume_set_vault_token(struct volume *volume, const struct vault_token *token)

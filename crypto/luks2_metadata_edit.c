@@ -75,35 +75,49 @@ static enum status set_member(struct luks2_text *text, const struct json_documen
 	return splice(text, json, json_span(json, member), value, value_length);
 }
 
-/* Takes one comma along: the one behind the member, or of the last member the one before it. */
-static enum status remove_member(struct luks2_text *text, const struct json_document *json,
-				 uint32_t object, const char *name)
+/* Removes an element, or a member by its name, and takes one comma along: the one behind it, or of
+ * the last one the one before it. `before` is its neighbour in front, or JSON_NONE. */
+static enum status remove_entry(struct luks2_text *text, const struct json_document *json,
+				uint32_t container, uint32_t before, uint32_t entry)
 {
-	uint32_t before = JSON_NONE, member = json_first(json, object), next;
-	struct json_span span;
-	uint32_t end;
+	/* The value of a member stands behind its name. */
+	uint32_t value = json_is(json, container, JSON_OBJECT) ? 1 : 0;
+	uint32_t next = json_next(json, container, entry);
+	struct json_span span = json_span(json, entry);
+	struct json_span last = json_span(json, entry + value);
+	uint32_t end = last.offset + last.length;
 
-	while (member != JSON_NONE && !json_string_equals(json, member, name)) {
-		before = member;
-		member = json_next(json, object, member);
-	}
-	if (member == JSON_NONE)
-		return OK;
-	span = json_span(json, member);
-	next = json_next(json, object, member);
 	if (next != JSON_NONE) {
 		end = json_span(json, next).offset;
-	} else {
-		struct json_span value = json_span(json, member + 1);
-
-		end = value.offset + value.length;
-		if (before != JSON_NONE) {
-			value = json_span(json, before + 1);
-			span.offset = value.offset + value.length;
-		}
+	} else if (before != JSON_NONE) {
+		last = json_span(json, before + value);
+		span.offset = last.offset + last.length;
 	}
 	span.length = end - span.offset;
 	return splice(text, json, span, "", 0);
+}
+
+/* Of a container that has it the name or element `wanted` goes; `found` tells. */
+static enum status remove_from(bool *found, struct luks2_text *text,
+			       const struct json_document *json, uint32_t container,
+			       const char *wanted)
+{
+	uint32_t before = JSON_NONE, entry = json_first(json, container);
+
+	while (entry != JSON_NONE && !json_string_equals(json, entry, wanted)) {
+		before = entry;
+		entry = json_next(json, container, entry);
+	}
+	*found = entry != JSON_NONE;
+	return *found ? remove_entry(text, json, container, before, entry) : OK;
+}
+
+static enum status remove_member(struct luks2_text *text, const struct json_document *json,
+				 uint32_t object, const char *name)
+{
+	bool found;
+
+	return remove_from(&found, text, json, object, name);
 }
 
 enum status luks2_metadata_edit_create(struct luks2_text *text, uint64_t json_size,
@@ -232,6 +246,57 @@ enum status luks2_metadata_edit_put_token(struct luks2_text *text, struct luks2_
 	TRY(parse(&document, nodes, text));
 	return set_member(text, &document, json_member(&document, JSON_ROOT, "tokens"), name, json,
 			  json_length);
+}
+
+/* One reference at a time: each splice makes the document void. */
+static enum status remove_references(struct luks2_text *text, struct luks2_nodes *nodes,
+				     const char *section, const char *keyslot)
+{
+	struct json_document json;
+	bool found = true;
+
+	while (found) {
+		uint32_t objects;
+
+		TRY(parse(&json, nodes, text));
+		objects = json_member(&json, JSON_ROOT, section);
+		found = false;
+		for (uint32_t name = json_first(&json, objects); name != JSON_NONE;
+		     name = json_next(&json, objects, name)) {
+			uint32_t array = json_member(&json, name + 1, "keyslots");
+
+			TRY(remove_from(&found, text, &json, array, keyslot));
+			if (found)
+				break;
+		}
+	}
+	return OK;
+}
+
+enum status luks2_metadata_edit_remove_keyslot(struct luks2_text *text, struct luks2_nodes *nodes,
+					       unsigned number)
+{
+	struct json_document json;
+	char name[NAME_SIZE];
+
+	CHECK(number < LUKS2_KEYSLOTS);
+	name_of(name, number);
+	TRY(remove_references(text, nodes, "tokens", name));
+	TRY(remove_references(text, nodes, "digests", name));
+	TRY(parse(&json, nodes, text));
+	return remove_member(text, &json, json_member(&json, JSON_ROOT, "keyslots"), name);
+}
+
+enum status luks2_metadata_edit_remove_token(struct luks2_text *text, struct luks2_nodes *nodes,
+					     unsigned number)
+{
+	struct json_document json;
+	char name[NAME_SIZE];
+
+	CHECK(number < LUKS2_TOKENS);
+	name_of(name, number);
+	TRY(parse(&json, nodes, text));
+	return remove_member(text, &json, json_member(&json, JSON_ROOT, "tokens"), name);
 }
 
 enum status luks2_metadata_edit_set_token_member(struct luks2_text *text, struct luks2_nodes *nodes,

@@ -32,6 +32,16 @@ MUST_CHECK enum status luks2_metadata_edit_put_token(struct luks2_text *text,
 						     struct luks2_nodes *nodes, unsigned number,
 						     const char *json, size_t json_length);
 
+/* Takes a keyslot out of the text, and its number out of every digest and token. What others have
+ * written beside it stays, tokens that name no keyslot any more too. */
+MUST_CHECK enum status luks2_metadata_edit_remove_keyslot(struct luks2_text *text,
+							  struct luks2_nodes *nodes,
+							  unsigned number);
+
+/* Takes the token out, if it is there. */
+MUST_CHECK enum status luks2_metadata_edit_remove_token(struct luks2_text *text,
+							struct luks2_nodes *nodes, unsigned number);
+
 /* Sets one member of the existing token `number` to the JSON value `json`, or removes it, if it is
  * there, when json is NULL. The token's other members stay. */
 MUST_CHECK enum status luks2_metadata_edit_set_token_member(struct luks2_text *text,

@@ -94,6 +94,20 @@
 	       "try again when it has ended")                                                     \
 	STATUS(FAIL_NOT_SERVED, 34, "not-served", "the volume is not served at this moment",      \
 	       "see byok status")                                                                 \
+	STATUS(FAIL_KEYSLOT_LAST, 35, "keyslot-last",                                             \
+	       "no other keyslot would be left to open the volume",                               \
+	       "add one first: byok recovery add, or byok adopt")                                 \
+	STATUS(FAIL_NO_RECOVERY_KEY, 36, "no-recovery-key", "the volume has no recovery key",     \
+	       "byok recovery add makes one")                                                     \
+	STATUS(FAIL_BACKUP_FOREIGN, 37, "backup-foreign",                                         \
+	       "the header backup is of another volume or layout than the disk's",                \
+	       "nothing was written; find the backup of this disk")                               \
+	STATUS(FAIL_BACKUP_OLDER, 38, "backup-older",                                             \
+	       "the header backup is older than the disk's header, which is whole",               \
+	       "nothing was written; --force brings back its keys, removed ones too")             \
+	STATUS(FAIL_VAULT_TOKEN_EXISTS, 39, "vault-token-exists",                                 \
+	       "the volume has a byok vault token already",                                       \
+	       "byok rotate moves it to another key")                                             \
 	/* 40-69: the LUKS2 volume on it */                                                       \
 	STATUS(FAIL_NOT_LUKS, 40, "not-luks", "this is not a LUKS disk",                          \
 	       "check the path; byok format makes a new one")                                     \

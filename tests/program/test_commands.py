@@ -6,7 +6,8 @@ import subprocess
 
 from harness import TOP, Skip, expect, expect_equal, metadata_of, stop, test, wait_until
 
-COMMANDS = ["format", "serve", "status", "check", "dump", "recover", "lock", "selftest", "version"]
+COMMANDS = ["format", "serve", "status", "check", "dump", "recover", "recovery", "rescue", "rotate",
+	"adopt", "backup", "restore", "lock", "selftest", "version"]
 
 
 @test

@@ -148,6 +148,40 @@ TEST(the_only_member_is_removed_too)
 		      FAIL_METADATA_SHAPE);
 }
 
+TEST(a_removed_keyslot_is_named_nowhere_and_all_else_stays)
+{
+	char *begin, *end;
+
+	luks2_sample_text_with(&expected, "\"keyslots\":[\"0\",\"1\"]", "\"keyslots\":[\"0\"]");
+	begin = strstr(expected.bytes, ",\"1\":{\"type\":\"luks2\"");
+	end = strstr(expected.bytes, "},\"tokens\"");
+	memmove(begin, end, strlen(end) + 1);
+	begin = strstr(expected.bytes, "[\"1\"],\"deep\"");
+	memmove(begin + 1, begin + 4, strlen(begin + 4) + 1);
+	luks2_sample_text(&text);
+	EXPECT_OK(luks2_metadata_edit_remove_keyslot(&text, &nodes, 1));
+	EXPECT_TEXT(text.bytes, expected.bytes);
+	EXPECT_EQUAL(text.length, strlen(text.bytes));
+	EXPECT_OK(luks2_metadata_parse(&metadata, &nodes, &text));
+	luks2_sample_text(&text);
+	EXPECT_OK(luks2_metadata_edit_remove_keyslot(&text, &nodes, 0));
+	EXPECT_OK(luks2_metadata_parse(&metadata, &nodes, &text));
+	EXPECT_EQUAL(metadata.digests[0].keyslots, 2);
+	EXPECT_EQUAL(metadata.tokens[0].keyslots, 2);
+	EXPECT_TRUE(metadata.keyslots[1].exists && !metadata.keyslots[0].exists);
+}
+
+TEST(a_removed_token_is_gone_and_one_that_is_not_there_does_no_harm)
+{
+	luks2_sample_text(&text);
+	EXPECT_OK(luks2_metadata_edit_remove_token(&text, &nodes, 0));
+	EXPECT_TEXT_CONTAINS(text.bytes, ",\"tokens\":{},\"segments\"");
+	expected = text;
+	EXPECT_OK(luks2_metadata_edit_remove_token(&text, &nodes, 5));
+	EXPECT_TEXT(text.bytes, expected.bytes);
+	EXPECT_OK(luks2_metadata_parse(&metadata, &nodes, &text));
+}
+
 TEST(the_area_of_the_volume_is_never_exceeded)
 {
 	static char large[4096];

@@ -622,6 +622,52 @@ TEST(a_keyslot_is_not_added_for_another_volumes_key)
 	EXPECT_TRUE(disk_is_as_saved());
 }
 
+TEST(a_removed_keyslot_opens_nothing_even_before_the_commit)
+{
+	struct secret key = {0};
+	unsigned number;
+	size_t area;
+
+	make_volume();
+	area = (size_t)volume.metadata.keyslots[1].area_offset;
+	EXPECT_OK(volume_remove_keyslot(&volume, 1));
+	EXPECT_BYTES(fake_disk.now, saved, 2 * HEADER_SIZE);
+	EXPECT_FALSE(secret_equal(fake_disk.now + area, saved + area, 4096));
+	EXPECT_BYTES(fake_disk.now + area + LUKS2_AREA_SIZE, saved + area + LUKS2_AREA_SIZE, 4096);
+	EXPECT_OK(volume_load(&volume, "disk"));
+	EXPECT_STATUS(unlock_with(&key, "recovery"), FAIL_WRONG_KEY);
+	EXPECT_OK(volume_remove_keyslot(&volume, 1));
+	EXPECT_OK(volume_commit(&volume));
+	expect_open("vault secret");
+	EXPECT_FALSE(volume_recovery_keyslot(&number, &volume));
+	EXPECT_FALSE(volume.metadata.keyslots[1].exists);
+	EXPECT_EQUAL(volume.metadata.digests[0].keyslots, 1);
+	EXPECT_TRUE(volume.metadata.tokens[0].exists && !volume.metadata.tokens[1].exists);
+	EXPECT_OK(unlock_with(&key, "vault secret"));
+	EXPECT_OK(volume_add_keyslot(&volume, &number, &third, &key));
+	EXPECT_EQUAL(number, 1);
+	EXPECT_EQUAL(volume.metadata.keyslots[1].area_offset, area);
+}
+
+TEST(the_last_keyslot_cannot_be_removed)
+{
+	make_volume();
+	EXPECT_OK(volume_remove_keyslot(&volume, 1));
+	EXPECT_OK(volume_commit(&volume));
+	memcpy(saved, fake_disk.now, sizeof(saved));
+	EXPECT_STATUS(volume_remove_keyslot(&volume, 0), FAIL_KEYSLOT_LAST);
+	EXPECT_TRUE(disk_is_as_saved());
+}
+
+TEST(a_keyslot_is_not_removed_from_a_header_that_somebody_changed)
+{
+	make_volume();
+	fake_disk.before_change = put_newer_copies;
+	EXPECT_STATUS(volume_remove_keyslot(&volume, 1), FAIL_HEADER_CHANGED);
+	EXPECT_BYTES(fake_disk.now + 2 * HEADER_SIZE, saved + 2 * HEADER_SIZE,
+		     2 * LUKS2_AREA_SIZE);
+}
+
 static void expect_token(const char *kid)
 {
 	struct vault_token found;
@@ -706,10 +752,17 @@ static void change_keyslots(void)
 		(void)!volume_commit(&volume);
 }
 
+static void remove_keyslot(void)
+{
+	if (volume_remove_keyslot(&volume, 1) == OK)
+		(void)!volume_commit(&volume);
+}
+
 /* `shows` answers whether the volume, as loaded, has the new state. */
 struct transition {
 	void (*change)(void);
 	bool (*shows_new)(void);
+	const char *opens_always;
 };
 
 static bool shows_new_token(void)
@@ -734,8 +787,22 @@ static bool shows_new_keyslot(void)
 	return false;
 }
 
-static const struct transition token_changes = {change_token, shows_new_token};
-static const struct transition keyslot_added = {change_keyslots, shows_new_keyslot};
+/* Once the area is overwritten, the metadata may still name a keyslot that opens nothing. */
+static bool shows_no_recovery_key(void)
+{
+	struct secret key = {0};
+	unsigned keyslot;
+
+	if (volume_recovery_keyslot(&keyslot, &volume))
+		return false;
+	EXPECT_STATUS(unlock_with(&key, "recovery"), FAIL_WRONG_KEY);
+	return true;
+}
+
+static const struct transition token_changes = {change_token, shows_new_token, "recovery"};
+static const struct transition keyslot_added = {change_keyslots, shows_new_keyslot, "recovery"};
+static const struct transition keyslot_removed = {remove_keyslot, shows_no_recovery_key,
+						  "vault secret"};
 
 static bool expect_old_or_new(const struct transition *transition)
 {
@@ -743,7 +810,7 @@ static bool expect_old_or_new(const struct transition *transition)
 	bool is_new;
 
 	EXPECT_OK(volume_load(&volume, "disk"));
-	EXPECT_OK(unlock_with(&key, "recovery"));
+	EXPECT_OK(unlock_with(&key, transition->opens_always));
 	EXPECT_BYTES(key.bytes, volume_key.bytes, 64);
 	is_new = transition->shows_new();
 	EXPECT_EQUAL(volume.header.sequence_id, is_new ? 2 : 1);
@@ -753,7 +820,7 @@ static bool expect_old_or_new(const struct transition *transition)
 	return is_new;
 }
 
-static void keep_for_cryptsetup(unsigned sample);
+static void keep_for_cryptsetup(unsigned sample, const char *passphrase);
 
 /* At every call, with every way in which what was not synced may arrive. */
 static void cut_everywhere(const struct transition *transition)
@@ -776,7 +843,8 @@ static void cut_everywhere(const struct transition *transition)
 			}
 			fake_disk_reboot();
 			if ((cut * CUT_SEEDS + seed) % 17 == 0)
-				keep_for_cryptsetup(cut * CUT_SEEDS + (unsigned)seed);
+				keep_for_cryptsetup(cut * CUT_SEEDS + (unsigned)seed,
+						    transition->opens_always);
 			if (expect_old_or_new(transition))
 				new_count++;
 			else
@@ -793,6 +861,11 @@ TEST(a_power_cut_while_a_token_changes_leaves_the_old_one_or_the_new)
 TEST(a_power_cut_while_a_keyslot_is_added_leaves_it_whole_or_absent)
 {
 	cut_everywhere(&keyslot_added);
+}
+
+TEST(a_power_cut_while_a_keyslot_is_removed_never_leaves_it_usable_afterwards)
+{
+	cut_everywhere(&keyslot_removed);
 }
 
 /* Of a commit that begins with only one good copy, that one must be written last. */
@@ -861,6 +934,7 @@ TEST(any_failing_call_while_the_header_changes_leaves_old_or_new)
 	fail_everywhere(&token_changes, FAIL_DISK_IO);
 	fail_everywhere(&token_changes, FAIL_DISK_FULL);
 	fail_everywhere(&keyslot_added, FAIL_DISK_IO);
+	fail_everywhere(&keyslot_removed, FAIL_DISK_IO);
 }
 
 /* Nothing, or all of the new volume. */
@@ -952,7 +1026,7 @@ TEST(a_power_cut_while_an_old_volume_is_overwritten_leaves_it_none_or_the_new)
 }
 
 /* Some of the disks that a cut left are shown to cryptsetup, which must open them too. */
-static void keep_for_cryptsetup(unsigned sample)
+static void keep_for_cryptsetup(unsigned sample, const char *passphrase)
 {
 	char path[256], command[512];
 	FILE *file;
@@ -965,9 +1039,9 @@ static void keep_for_cryptsetup(unsigned sample)
 	EXPECT_EQUAL(fwrite(fake_disk.now, FAKE_DISK_SIZE, 1, file), 1);
 	EXPECT_EQUAL(fclose(file), 0);
 	snprintf(command, sizeof(command),
-		 "printf recovery | PATH=/usr/sbin:/sbin:$PATH cryptsetup open --test-passphrase "
+		 "printf '%s' | PATH=/usr/sbin:/sbin:$PATH cryptsetup open --test-passphrase "
 		 "--key-file - %s >/dev/null 2>&1",
-		 path);
+		 passphrase, path);
 	EXPECT_EQUAL(system(command), 0);
 	unlink(path);
 }
