@@ -1,43 +1,51 @@
 #include "platform/status.h"
 
-struct status_entry {
-	int exit_code;
-	const char *word;
-	const char *sentence;
-	const char *advice;
+#include <string.h>
+
+/* Word, sentence and advice of each status, one behind the other: three pointers for each of them,
+ * with the relocations of a position-independent program, take more room than the texts. */
+static const char texts[] =
+#define STATUS_TEXTS(name, exit_code, word, sentence, advice) word "\0" sentence "\0" advice "\0"
+	STATUS_LIST(STATUS_TEXTS);
+#undef STATUS_TEXTS
+
+static const uint8_t exit_codes[STATUS_COUNT] = {
+#define STATUS_EXIT_CODE(name, exit_code, word, sentence, advice) [name] = exit_code,
+	STATUS_LIST(STATUS_EXIT_CODE)
+#undef STATUS_EXIT_CODE
 };
 
-static const struct status_entry status_table[STATUS_COUNT] = {
-#define STATUS_ENTRY(name, exit_code, word, sentence, advice) \
-	[name] = {exit_code, word, sentence, advice},
-	STATUS_LIST(STATUS_ENTRY)
-#undef STATUS_ENTRY
-};
+enum text { WORD, SENTENCE, ADVICE, TEXTS };
 
-static const struct status_entry *entry(enum status status)
+static const char *find_text(enum status status, enum text text)
 {
+	const char *found = texts;
+
 	CHECK((unsigned)status < STATUS_COUNT);
-	return &status_table[status];
+	for (unsigned before = (unsigned)status * TEXTS + text; before > 0; before--)
+		found += strlen(found) + 1;
+	return found;
 }
 
 int status_exit_code(enum status status)
 {
-	return entry(status)->exit_code;
+	CHECK((unsigned)status < STATUS_COUNT);
+	return exit_codes[status];
 }
 
 const char *status_word(enum status status)
 {
-	return entry(status)->word;
+	return find_text(status, WORD);
 }
 
 const char *status_sentence(enum status status)
 {
-	return entry(status)->sentence;
+	return find_text(status, SENTENCE);
 }
 
 const char *status_advice(enum status status)
 {
-	return entry(status)->advice;
+	return find_text(status, ADVICE);
 }
 
 bool status_from_number(enum status *status, uint32_t value)
