@@ -11,16 +11,16 @@
  * of each format's own documentation. */
 
 struct magic {
-	enum disk_signature_kind kind;
-	const char *name;
-	uint64_t offset;
-	const char *bytes;
+	uint32_t offset;
+	uint8_t kind; /* enum disk_signature_kind */
 	uint8_t size;
+	char name[22];
+	char bytes[24];
 };
 
 #define MAGIC(kind, name, offset, bytes)                                      \
 	{                                                                     \
-		DISK_SIGNATURE_##kind, name, offset, bytes, sizeof(bytes) - 1 \
+		offset, DISK_SIGNATURE_##kind, sizeof(bytes) - 1, name, bytes \
 	}
 
 static const struct magic magics[] = {
