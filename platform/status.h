@@ -39,7 +39,7 @@
 	STATUS(FAIL_SELFTEST, 12, "selftest", "the self-test of the ciphers failed",              \
 	       "do not use this machine or this build for data")                                  \
 	STATUS(FAIL_SERVICE_BUSY, 13, "service-busy",                                             \
-	       "byok serve is stopping, or has too many unanswered commands",                     \
+	       "byok serve stops, exchanges a worker, or has too many unanswered commands",       \
 	       "try again in a moment")                                                           \
 	STATUS(FAIL_FILE, 14, "file", "the file cannot be read or written",                       \
 	       "check its path and permissions")                                                  \
