@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 
-from harness import (MIB, expect, expect_equal, hash_of, log_of, stop, test, uri)
+from harness import (MIB, Skip, expect, expect_equal, hash_of, log_of, stop, test, uri)
 
 
 @test
@@ -119,3 +120,37 @@ def tracers_find_the_stages_of_a_request_in_the_program(t):
 	notes = t.must("readelf", "-n", t.program).stdout
 	found = sorted(line.split()[1] for line in notes.splitlines() if "Name: " in line)
 	expect_equal(found, ["cipher_done", "commit", "disk_done", "request_start"], "the probes")
+	for place in re.findall(r"Location: 0x0*([0-9a-f]+),", notes):
+		code = t.must("objdump", "-d", f"--start-address=0x{place}",
+			f"--stop-address={int(place, 16) + 1:#x}", t.program).stdout
+		expect(re.search(rf"^ *{place}:\s+90 +\s*nop$", code, re.M),
+			f"what nobody traces is not a nop: {code}")
+
+
+@test
+def a_tracer_sees_each_request_begin_and_end(t):
+	probe = f"usdt:{t.program}:byok:"
+	script = t.file("count.bt", f"{probe}request_start {{ @begun = count(); }}\n"
+		f"{probe}commit {{ @ended = count(); @error[arg3] = count(); }}\n")
+	disk, _ = t.formatted()
+	done = t.run(t.tool("bpftrace"), "-c", f"{t.program} bench disk --quick {disk}", script)
+	counts = dict(re.findall(r"^@(\S+): (\d+)$", done.stdout, re.M))
+	if not counts:
+		raise Skip(f"bpftrace does not work here: {done.stderr.strip()[:200]}")
+	expect(int(counts["begun"]) > 100, f"it saw {counts}")
+	expect_equal(counts, {name: counts["begun"] for name in ("begun", "ended", "error[0]")}, "counts")
+
+
+@test
+def perf_tells_the_functions_of_the_stripped_program(t):
+	perf, program = t.tool("perf"), os.environ.get("BYOK", "")
+	if not os.path.exists(program):
+		raise Skip("BYOK does not name the program")
+	data = t.path("perf.data")
+	done = t.run(perf, "record", "-q", "-e", "cpu-clock", "-g", "-o", data, program, "bench",
+		"crypto", "--quick", "--implementation", "portable")
+	if done.returncode != 0:
+		raise Skip(f"perf does not work here: {done.stderr.strip()[:200]}")
+	report = t.must("perf", "report", "-i", data, "--stdio", "--no-children", "-g", "caller").stdout
+	for function in ("transform_runs", "bench_crypto_measure", "main"):
+		expect(function in report, f"{function} is not in {report[:3000]}")
