@@ -22,8 +22,8 @@ Q := $(if $(V),,@)
 SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all asan bench-crypto unit unit-programs vm-programs test tidy size kconfig-costs run \
-	power-cuts bench-disk menuconfig savedefconfig clean distclean help
+.PHONY: all asan bench-crypto fleet unit unit-programs vm-programs test tidy size kconfig-costs \
+	run power-cuts bench-disk menuconfig savedefconfig clean distclean help
 all: $(O)/byok
 	@:
 
@@ -46,7 +46,7 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs run power-cuts asan bench-disk
+	kconfig-costs run power-cuts asan bench-disk fleet
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
@@ -227,6 +227,17 @@ $(O)/vm-programs/%: $(OBJECTS)/tests/vm/%.o
 vm-programs: $(O)/vm-programs/recorder
 	@:
 
+FLEET := $(patsubst %.c,$(OBJECTS)/%.o,$(wildcard tests/fleet/*.c))
+-include $(FLEET:.o=.d)
+$(O)/fleet: $(FLEET) $(OBJECTS)/libbyok.a
+	$(Q)$(LINK) -o $@ $^ $(LIBRARIES) $(LINK_END)
+
+# Thousands of brokers before one vault; `make test` has a short form of it.
+fleet: | $(PACKAGES)/build $(PACKAGES)/test
+	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc \
+		$(BUILD)/variants/full-gcc/fleet
+	@tests/fleet/run $(BUILD)/variants/full-gcc/fleet $(BUILD)
+
 # Only the unit tests, quickly: gcc alone. `make test` is the whole.
 unit: | $(PACKAGES)/test
 	@tests/run unit-gcc
@@ -281,6 +292,7 @@ help:
 	@echo "make unit | tidy      only the unit tests (gcc) | only the source checks"
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"
 	@echo "make bench-crypto     the cipher's speed beside OpenSSL's and libgcrypt's"
+	@echo "make fleet            thousands of brokers before one vault, simulated; also a plot"
 	@echo "make size             the binary's size by configuration; fails over the limit"
 	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
 	@echo "make bench-disk       byok's NBD beside qemu-nbd and nbdkit, with fio; takes minutes"

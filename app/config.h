@@ -28,6 +28,7 @@ struct config {
 	char agent_user[CONFIG_TEXT_SIZE];
 	uint32_t require_key;      /* serve no disk that is under another key than `key` */
 	uint32_t expected_volumes; /* not ready before as many are served */
+	uint32_t fleet_size;       /* machines that share the vault */
 	uint32_t data_path;        /* enum config_data_path */
 	uint32_t queue_count;      /* of each volume; 0: one per CPU, up to the build's limit */
 	uint32_t attempt_timeout_s;

@@ -85,6 +85,12 @@ bool keyvault_wrapped_is_valid(const char *wrapped)
 	return normalise_wrapped(normal, wrapped);
 }
 
+uint32_t keyvault_wrapped_bits(const char *wrapped)
+{
+	/* Six bits a character, and the last one may be filled up. */
+	return (uint32_t)(strlen(wrapped) * 6 / 1024 * 1024);
+}
+
 size_t keyvault_unwrap_body(char body[static KEYVAULT_BODY_SIZE], const char *wrapped)
 {
 	char normal[KEYVAULT_WRAPPED_SIZE];

@@ -31,6 +31,9 @@ size_t keyvault_wrap_body(char body[static KEYVAULT_BODY_SIZE],
 /* Whether `wrapped` is base64url of as many bytes as RSA-2048, 3072 or 4096 give. */
 MUST_CHECK bool keyvault_wrapped_is_valid(const char *wrapped);
 
+/* Of the RSA key that has wrapped it. */
+uint32_t keyvault_wrapped_bits(const char *wrapped);
+
 /* The body of an unwrap request for a valid `wrapped`; returns its length. */
 size_t keyvault_unwrap_body(char body[static KEYVAULT_BODY_SIZE], const char *wrapped);
 

@@ -9,15 +9,11 @@
 #include "platform/entropy.h"
 #include "platform/log.h"
 
-#define BACKOFF_BASE_MS 1000
 #define SAME_CAUSE_LOGGED_AGAIN_MS (5 * 60 * 1000)
 
 /* A worker that dies again and again is not started ever faster; but users wait meanwhile. */
 #define RESTART_BASE_MS 200
 #define RESTART_CAP_MS 10000
-
-/* A server may ask for patience, not for giving up. */
-#define RETRY_WAIT_MAX_LEAST_MS (60 * 1000)
 
 /* What a header may cost the process that all volumes depend on. byok's own vault slots have 1000
  * iterations, since their secret has full entropy; a digest made by cryptsetup takes about 125 ms.
@@ -28,13 +24,10 @@
 void managed_volume_init(struct managed_volume *managed, const char *disk_path,
 			 const struct config *config)
 {
-	const uint64_t cap_ms = (uint64_t)config->retry_cap_s * 1000;
-
 	*managed = (struct managed_volume){
 		.state = VOLUME_FOUND,
 		.since_ms = clock_now_ms(),
-		.backoff = {.base_ms = BACKOFF_BASE_MS, .cap_ms = cap_ms},
-		.retry_wait_max_ms = MAXIMUM(cap_ms, RETRY_WAIT_MAX_LEAST_MS),
+		.retry = {.cap_ms = (uint64_t)config->retry_cap_s * 1000},
 		.worker = PROCESS_NONE,
 		.restart_backoff = {.base_ms = RESTART_BASE_MS, .cap_ms = RESTART_CAP_MS},
 	};
@@ -135,7 +128,9 @@ enum status managed_volume_unlock(struct managed_volume *managed, const uint8_t 
 		return FAIL_WRAPPED_MISMATCH;
 	TRY(status);
 	CHECK(volume_key.size == 64);
-	return managed_volume_start(managed, volume_key.bytes, config);
+	TRY(managed_volume_start(managed, volume_key.bytes, config));
+	retry_reset(&managed->retry);
+	return OK;
 }
 
 enum status managed_volume_recover(struct managed_volume *managed, const char *uuid,
@@ -168,8 +163,9 @@ void managed_volume_fail(struct managed_volume *managed, enum status cause, cons
 			 uint64_t retry_after_ms)
 {
 	uint64_t now_ms = clock_now_ms();
-	uint64_t wait_ms = backoff_next_ms(&managed->backoff, entropy_u32(),
-					   MINIMUM(retry_after_ms, managed->retry_wait_max_ms));
+	uint64_t round_ms = managed->state == VOLUME_ASKING ? managed->round_ms : 0;
+	uint64_t wait_ms =
+		retry_next_ms(&managed->retry, round_ms, cause, retry_after_ms, entropy_u32());
 
 	managed_volume_handle(managed, VOLUME_FAILED);
 	managed->cause = cause;

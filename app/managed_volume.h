@@ -8,6 +8,7 @@
 
 #include "app/config.h"
 #include "app/messages.h"
+#include "app/retry.h"
 #include "app/volume.h"
 #include "app/volume_name.h"
 #include "app/volume_state.h"
@@ -28,10 +29,10 @@ struct managed_volume {
 	enum status cause; /* of the state; OK if all is well */
 	char detail[MESSAGE_TEXT_SIZE];
 	uint64_t since_ms;
-	uint64_t due_ms; /* WAITING: the next try; ASKING: when an answer is overdue */
-	struct backoff backoff;
-	uint64_t retry_wait_max_ms; /* whatever anybody asks for */
-	enum status logged_cause;   /* what was last said of it, and when */
+	uint64_t due_ms; /* FOUND, WAITING: the next try; ASKING: when an answer is overdue */
+	struct retry retry;
+	uint64_t round_ms;        /* what the vault needs for the whole fleet's unwraps */
+	enum status logged_cause; /* what was last said of it, and when */
 	uint64_t logged_ms;
 
 	uint32_t request_id; /* ASKING: of the request whose answer it waits for */

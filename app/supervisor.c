@@ -10,6 +10,7 @@
 
 #include "app/data_path.h"
 #include "app/supervisor_state.h"
+#include "platform/entropy.h"
 #include "platform/log.h"
 #include "platform/notify.h"
 
@@ -117,8 +118,8 @@ static void try_due_volumes(struct supervisor *supervisor)
 		struct managed_volume *managed = supervisor->volumes[i];
 
 		managed_volume_watch(managed);
-		if (managed->state == VOLUME_FOUND ||
-		    (managed->state == VOLUME_WAITING && managed->due_ms <= now_ms))
+		if ((managed->state == VOLUME_FOUND || managed->state == VOLUME_WAITING) &&
+		    managed->due_ms <= now_ms)
 			supervisor_try_volume(supervisor, managed);
 	}
 }
@@ -221,6 +222,14 @@ static void notify_progress(struct supervisor *supervisor)
 	log_info("ready: %zu volumes served", count_serving(supervisor));
 }
 
+/* One that nothing was tried with yet waits for what holds all of them back, or for its turn. */
+static bool is_due_sometime(const struct managed_volume *managed)
+{
+	return managed->state == VOLUME_WAITING || managed->state == VOLUME_ASKING ||
+	       managed->state == VOLUME_YIELDING ||
+	       (managed->state == VOLUME_FOUND && managed->due_ms > 0);
+}
+
 static uint64_t next_wake_ms(const struct supervisor *supervisor)
 {
 	uint64_t wake_ms = supervisor->finds_disks ? supervisor->rescan_ms : NEVER;
@@ -230,9 +239,7 @@ static uint64_t next_wake_ms(const struct supervisor *supervisor)
 	if (supervisor_is_adopting(supervisor))
 		wake_ms = MINIMUM(wake_ms, supervisor->adoption_deadline_ms);
 	for (size_t i = 0; i < supervisor->volume_count; i++)
-		if (supervisor->volumes[i]->state == VOLUME_WAITING ||
-		    supervisor->volumes[i]->state == VOLUME_ASKING ||
-		    supervisor->volumes[i]->state == VOLUME_YIELDING)
+		if (is_due_sometime(supervisor->volumes[i]))
 			wake_ms = MINIMUM(wake_ms, supervisor->volumes[i]->due_ms);
 	return wake_ms;
 }
@@ -437,6 +444,8 @@ enum status supervisor_run(const struct config *config, const char *const *disk_
 	supervisor = (struct supervisor){
 		.config = config,
 		.signal_fd = -1,
+		.started_ms = clock_now_ms(),
+		.place = entropy_u32(),
 		.agent = PROCESS_NONE,
 		.control = {.socket_fd = -1, .lock_fd = -1},
 		.agent_backoff = {.base_ms = AGENT_RESTART_BASE_MS,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "app/agent_session.h"
+#include "app/keyvault.h"
 #include "platform/entropy.h"
 #include "platform/log.h"
 
@@ -119,6 +120,23 @@ static enum status ask(struct supervisor *supervisor, struct managed_volume *man
 	return OK;
 }
 
+/* When the whole fleet may be starting, each machine asks in its turn. A disk that comes later
+ * finds the turn past. */
+static bool waits_for_its_turn(const struct supervisor *supervisor, struct managed_volume *managed)
+{
+	uint64_t left_ms;
+
+	if (managed->state != VOLUME_FOUND)
+		return false;
+	managed->due_ms =
+		supervisor->started_ms + retry_first_ms(managed->round_ms, supervisor->place);
+	left_ms = clock_left_ms(managed->due_ms);
+	if (left_ms > 0)
+		log_info("%s waits for its turn among %u machines (%.1f s)", managed->name,
+			 supervisor->config->fleet_size, (double)left_ms / 1000);
+	return left_ms > 0;
+}
+
 static enum status load_and_ask(struct supervisor *supervisor, struct managed_volume *managed)
 {
 	struct message_agent_request request;
@@ -127,7 +145,12 @@ static enum status load_and_ask(struct supervisor *supervisor, struct managed_vo
 	if (supervisor_name_is_taken(supervisor, managed))
 		return FAIL_NAME_TAKEN;
 	TRY(managed_volume_request(managed, &request, supervisor->config));
-	return join_request(supervisor, managed) ? OK : ask(supervisor, managed, &request);
+	managed->round_ms =
+		retry_round_ms((uint64_t)supervisor->config->fleet_size * supervisor->volume_count,
+			       keyvault_wrapped_bits(managed->token.current.wrapped));
+	if (join_request(supervisor, managed) || waits_for_its_turn(supervisor, managed))
+		return OK;
+	return ask(supervisor, managed, &request);
 }
 
 void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume *managed)

@@ -33,7 +33,8 @@ static enum status tell_volume(int fd, const struct managed_volume *managed)
 		.since_ms = now_ms - managed->since_ms,
 	};
 
-	if (managed->state == VOLUME_WAITING && managed->due_ms > now_ms)
+	if ((managed->state == VOLUME_FOUND || managed->state == VOLUME_WAITING) &&
+	    managed->due_ms > now_ms)
 		message.next_try_ms = managed->due_ms - now_ms;
 	snprintf(message.name, sizeof(message.name), "%s", managed->name);
 	snprintf(message.disk_path, sizeof(message.disk_path), "%s", managed->disk_path);

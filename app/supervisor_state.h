@@ -30,6 +30,8 @@ struct supervisor {
 	struct process agent;
 	struct backoff agent_backoff;
 	uint64_t agent_restart_ms; /* when it may be started again */
+	uint64_t started_ms;
+	uint32_t place; /* drawn at random: this machine's in the fleet that starts with it */
 	uint32_t last_request_id;
 	struct supervisor_client clients[SUPERVISOR_CLIENTS_MAX];
 	struct managed_volume *volumes[SUPERVISOR_VOLUMES_MAX];

@@ -91,6 +91,14 @@ TEST(a_wrapped_secret_has_the_size_of_an_rsa_key)
 	EXPECT_FALSE(keyvault_wrapped_is_valid("not base64"));
 }
 
+TEST(a_wrapped_secret_tells_the_size_of_its_key)
+{
+	EXPECT_EQUAL(keyvault_wrapped_bits(ones(256)), 2048);
+	EXPECT_EQUAL(keyvault_wrapped_bits(ones(384)), 3072);
+	EXPECT_EQUAL(keyvault_wrapped_bits(ones(512)), 4096);
+	EXPECT_EQUAL(keyvault_wrapped_bits(ones(40)), 0);
+}
+
 /* --- the answer to a get --- */
 
 struct key_text {
