@@ -74,7 +74,8 @@ MUST_CHECK enum status ublk_control_delete(struct ublk_control *control, uint32_
 
 /* Readies a device made with UBLK_FLAG_USER_RECOVERY, whose process died, for new queues. Waits,
  * within the time limit, for the kernel to be done with the dead process. After it, as after add:
- * queues are started, then end_recovery takes the place of start. Until then requests wait. */
+ * queues are attached, then end_recovery takes the place of start. Until then requests wait. OK
+ * also if a process has begun this already, and died. */
 MUST_CHECK enum status ublk_control_start_recovery(struct ublk_control *control,
 						   uint32_t device_id);
 MUST_CHECK enum status ublk_control_end_recovery(struct ublk_control *control, uint32_t device_id);

@@ -83,7 +83,6 @@ static enum status start_queues(struct ublk_device *device, struct ublk_control 
 		.depth = device->info.queue_depth,
 		.request_size_max = device->info.request_size_max,
 		.piece_size = options->piece_size,
-		.device_fd = device->char_fd,
 		.ended_fd = device->ended_fd,
 	};
 
@@ -97,6 +96,20 @@ static enum status start_queues(struct ublk_device *device, struct ublk_control 
 		TRY(ublk_queue_start(&device->queues[i], &queue_options, volume));
 	}
 	return OK;
+}
+
+static enum status attach_queues(struct ublk_device *device)
+{
+	enum status status = OK;
+
+	for (unsigned i = 0; i < device->info.queue_count; i++)
+		ublk_queue_attach(device->queues[i], device->char_fd);
+	for (unsigned i = 0; i < device->info.queue_count; i++) {
+		enum status queue_status = ublk_queue_await(device->queues[i]);
+
+		status = status == OK ? queue_status : status;
+	}
+	return status;
 }
 
 /* The first half of making a new device: all but its queues. */
@@ -133,8 +146,9 @@ static enum status start_parts(struct ublk_device *device, struct ublk_control *
 			       const struct block_volume *volume)
 {
 	TRY(add(device, control, options, volume));
-	TRY(open_char_device(device));
 	TRY(start_queues(device, control, options, volume));
+	TRY(open_char_device(device));
+	TRY(attach_queues(device));
 	TRY(ublk_control_start(control, device->info.device_id));
 	return ublk_control_tune(control, device->info.device_id);
 }
@@ -149,9 +163,10 @@ static enum status recover_parts(struct ublk_device *device, struct ublk_control
 	if (!found || (device->info.flags & UBLK_FLAG_USER_RECOVERY) == 0 ||
 	    device->info.state == UBLK_DEVICE_DEAD)
 		return FAIL_VOLUME_UNKNOWN;
+	TRY(start_queues(device, control, options, volume));
 	TRY(ublk_control_start_recovery(control, device->info.device_id));
 	TRY(open_char_device(device));
-	TRY(start_queues(device, control, options, volume));
+	TRY(attach_queues(device));
 	return ublk_control_end_recovery(control, device->info.device_id);
 }
 

@@ -39,9 +39,12 @@ struct ublk_queue {
 	const struct block_volume *volume;
 
 	pthread_t thread;
-	sem_t is_started;         /* posted once */
-	enum status start_status; /* known then: whether it serves */
-	enum status status;       /* the thread's own, until it is joined: whether it still does */
+	int device_fd;            /* -1: none */
+	sem_t is_attached;        /* posted once, when the above is known */
+	bool was_attached;        /* it was posted */
+	sem_t is_started;         /* posted when the thread is ready, and when it has asked */
+	enum status start_status; /* known then: whether it is, and has */
+	enum status status;       /* the thread's own, until it is joined: whether it still serves */
 
 	struct buffer_pool pool;
 	struct ring ring;
@@ -195,7 +198,7 @@ static enum status map_descriptors(struct ublk_queue *queue)
 	queue->descriptors_size = ROUND_UP(
 		queue->options.depth * sizeof(struct ublk_request_descriptor), (size_t)4096);
 	mapping =
-		mmap(NULL, queue->descriptors_size, PROT_READ, MAP_SHARED, queue->options.device_fd,
+		mmap(NULL, queue->descriptors_size, PROT_READ, MAP_SHARED, queue->device_fd,
 		     (off_t)(queue->options.index * UBLK_DESCRIPTORS_STRIDE));
 	if (mapping == MAP_FAILED) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "mapping the descriptors of ublk queue %u",
@@ -219,15 +222,13 @@ static enum status open_parts(struct ublk_queue *queue)
 	struct ring_options ring_options = {.file_count = FILE_COUNT};
 
 	TRY(set_up_thread(queue));
-	TRY(map_descriptors(queue));
 	TRY(buffer_pool_open(&queue->pool, queue->options.request_size_max, queue->options.depth));
 	ring_options.operations_max =
 		queue->options.depth + block_engine_operations_max(&engine_options, &queue->pool);
 	TRY(ring_open(&queue->ring, &ring_options));
 	queue->handler = ring_add_handler(&queue->ring, tag_returned, queue);
-	TRY(block_engine_open(&queue->engine, &engine_options, queue->volume, &queue->ring,
-			      &queue->pool, request_complete, queue));
-	return ring_set_file(&queue->ring, DEVICE_SLOT, queue->options.device_fd);
+	return block_engine_open(&queue->engine, &engine_options, queue->volume, &queue->ring,
+				 &queue->pool, request_complete, queue);
 }
 
 /* A thread that answers requests needs no rights. Nor does the kernel then look for a partition
@@ -255,6 +256,17 @@ static enum status fetch_all(struct ublk_queue *queue)
 	return queue->status;
 }
 
+/* A device that is recovered can be lost here: Linux 6.12 takes neither a second process that maps
+ * it nor a second FETCH of a tag, once a first one died between START_USER_RECOVERY and the last
+ * FETCH. So nothing else stands between these, and the descriptors, of which there is no need
+ * before the device has requests, come last. */
+static enum status attach(struct ublk_queue *queue)
+{
+	TRY(ring_set_file(&queue->ring, DEVICE_SLOT, queue->device_fd));
+	TRY(fetch_all(queue));
+	return map_descriptors(queue);
+}
+
 /* Memory that the disk may still be using is left to the end of the process. */
 static void close_parts(struct ublk_queue *queue, bool is_drained)
 {
@@ -267,6 +279,24 @@ static void close_parts(struct ublk_queue *queue, bool is_drained)
 		munmap((void *)(uintptr_t)queue->descriptors, queue->descriptors_size);
 }
 
+static void wait_for(sem_t *semaphore)
+{
+	while (sem_wait(semaphore) != 0)
+		CHECK(errno == EINTR);
+}
+
+static void tell_start(struct ublk_queue *queue, enum status status)
+{
+	queue->start_status = status;
+	sem_post(&queue->is_started);
+}
+
+static enum status prepare(struct ublk_queue *queue)
+{
+	TRY(open_parts(queue));
+	return drop_rights();
+}
+
 static void *run(void *argument)
 {
 	struct ublk_queue *queue = argument;
@@ -274,16 +304,17 @@ static void *run(void *argument)
 	bool is_drained = true;
 	enum status status;
 
-	status = open_parts(queue);
+	status = prepare(queue);
+	tell_start(queue, status);
 	if (status == OK)
-		status = drop_rights();
-	if (status == OK)
-		status = fetch_all(queue);
-	queue->start_status = status;
-	sem_post(&queue->is_started);
-	if (status == OK) {
-		queue->status = serve(queue);
-		is_drained = drain(queue) == OK;
+		wait_for(&queue->is_attached);
+	if (status == OK && queue->device_fd >= 0) {
+		queue->status = attach(queue);
+		tell_start(queue, queue->status);
+		if (queue->status == OK) {
+			queue->status = serve(queue);
+			is_drained = drain(queue) == OK;
+		}
 	}
 	close_parts(queue, is_drained);
 	/* Nobody is left to tell if this fails; the thread's end is seen by who joins it. */
@@ -317,6 +348,7 @@ static int start_thread(struct ublk_queue *queue)
 static void free_queue(struct ublk_queue *queue)
 {
 	sem_destroy(&queue->is_started);
+	sem_destroy(&queue->is_attached);
 	free(queue->tags);
 	free(queue);
 }
@@ -339,15 +371,16 @@ enum status ublk_queue_start(struct ublk_queue **result, const struct ublk_queue
 		free(queue);
 		return FAIL_OUT_OF_MEMORY;
 	}
+	queue->device_fd = -1;
 	sem_init(&queue->is_started, 0, 0);
+	sem_init(&queue->is_attached, 0, 0);
 	error = start_thread(queue);
 	if (error != 0) {
 		log_errno(LOG_PRIORITY_ERROR, error, "a thread for ublk queue %u", options->index);
 		free_queue(queue);
 		return FAIL_SYSTEM;
 	}
-	while (sem_wait(&queue->is_started) != 0)
-		CHECK(errno == EINTR);
+	wait_for(&queue->is_started);
 	if (queue->start_status == OK) {
 		*result = queue;
 		return OK;
@@ -358,12 +391,28 @@ enum status ublk_queue_start(struct ublk_queue **result, const struct ublk_queue
 	return status;
 }
 
+void ublk_queue_attach(struct ublk_queue *queue, int device_fd)
+{
+	CHECK(!queue->was_attached);
+	queue->was_attached = true;
+	queue->device_fd = device_fd;
+	sem_post(&queue->is_attached);
+}
+
+enum status ublk_queue_await(struct ublk_queue *queue)
+{
+	wait_for(&queue->is_started);
+	return queue->start_status;
+}
+
 enum status ublk_queue_join(struct ublk_queue **queue)
 {
 	enum status status;
 
 	if (*queue == NULL)
 		return OK;
+	if (!(*queue)->was_attached)
+		ublk_queue_attach(*queue, -1);
 	pthread_join((*queue)->thread, NULL);
 	status = (*queue)->status;
 	free_queue(*queue);

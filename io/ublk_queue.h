@@ -18,23 +18,28 @@ struct ublk_queue_options {
 	unsigned depth;            /* requests at once, as the device was added with */
 	uint32_t request_size_max; /* bytes; a multiple of 4096 */
 	uint32_t piece_size;       /* as struct block_engine_options */
-	int device_fd;             /* /dev/ublkcN */
 	int ended_fd;              /* an eventfd: counts queues that have ended */
 	struct ublk_cpu_mask cpus; /* where its thread runs */
 };
 
 struct ublk_queue;
 
-/* Starts the thread, and returns when it has taken all its memory and asked the kernel for a
- * request on every tag, or has failed. Keeps `volume`, and both descriptors until ublk_queue_join.
- * The thread is marked as one that memory reclaim must not wait for (PR_SET_IO_FLUSHER), for it
- * may itself be what writes dirty pages out; without the right to, FAIL_NOT_ROOT. */
+/* Starts the thread, and returns when it has taken all its memory, or has failed. Keeps `volume`
+ * and the descriptor until ublk_queue_join. The thread is marked as one that memory reclaim must
+ * not wait for (PR_SET_IO_FLUSHER), for it may itself be what writes dirty pages out; without the
+ * right to, FAIL_NOT_ROOT. */
 MUST_CHECK enum status ublk_queue_start(struct ublk_queue **queue,
 					const struct ublk_queue_options *options,
 					const struct block_volume *volume);
 
-/* Waits for the thread's end, which comes when the device is stopped or the queue fails, and gives
- * back its memory. OK if the kernel ended it and every request was answered. Sets *queue to NULL;
+/* Has the thread ask the kernel for a request on every tag; ublk_queue_await then tells whether it
+ * has. Two calls, so that all queues of a device do so at the same time. Once each. Keeps
+ * `device_fd`, /dev/ublkcN, until ublk_queue_join, which must follow a failure too. */
+void ublk_queue_attach(struct ublk_queue *queue, int device_fd);
+MUST_CHECK enum status ublk_queue_await(struct ublk_queue *queue);
+
+/* Waits for the thread's end, which comes when the device is stopped or the queue fails, or if it
+ * was never attached to one, and gives back its memory. OK if the kernel ended it and every request was answered. Sets *queue to NULL;
  * OK if it is. */
 MUST_CHECK enum status ublk_queue_join(struct ublk_queue **queue);
 

@@ -52,7 +52,6 @@ static enum status try_start(void)
 	const struct ublk_queue_options options = {
 		.depth = FAKE_UBLK_DEPTH,
 		.request_size_max = REQUEST_SIZE_MAX,
-		.device_fd = fake_ublk.device_fd,
 		.ended_fd = test.ended_fd,
 		.cpus.words = {UINT64_MAX},
 	};
@@ -60,10 +59,17 @@ static enum status try_start(void)
 	return ublk_queue_start(&test.queue, &options, &test.volume);
 }
 
+static enum status attach(void)
+{
+	ublk_queue_attach(test.queue, fake_ublk.device_fd);
+	return ublk_queue_await(test.queue);
+}
+
 /* Until all that was asked for is answered and the device stopped. */
 static enum status serve(void)
 {
 	EXPECT_OK(try_start());
+	EXPECT_OK(attach());
 	return ublk_queue_join(&test.queue);
 }
 
@@ -227,12 +233,34 @@ TEST(a_thread_that_memory_reclaim_would_wait_for_does_not_serve)
 	EXPECT_EQUAL(fake_ublk.fetched, 0);
 }
 
-TEST(a_queue_whose_first_commands_are_refused_does_not_start)
+TEST(a_queue_whose_first_commands_are_refused_does_not_serve)
 {
 	prepare();
 	fake_ublk.refuses_fetches = true;
-	EXPECT_STATUS(try_start(), FAIL_UBLK);
+	EXPECT_OK(try_start());
+	EXPECT_STATUS(attach(), FAIL_UBLK);
+	EXPECT_STATUS(ublk_queue_join(&test.queue), FAIL_UBLK);
 	EXPECT_TRUE(fake_ublk.is_closed);
+}
+
+TEST(a_queue_asks_for_nothing_before_it_has_a_device)
+{
+	prepare();
+	EXPECT_OK(try_start());
+	EXPECT_EQUAL(fake_ublk.fetched, 0);
+	EXPECT_OK(attach());
+	EXPECT_EQUAL(fake_ublk.fetched, FAKE_UBLK_DEPTH);
+	EXPECT_OK(ublk_queue_join(&test.queue));
+}
+
+TEST(a_queue_that_gets_no_device_ends_when_it_is_joined)
+{
+	prepare();
+	EXPECT_OK(try_start());
+	EXPECT_OK(ublk_queue_join(&test.queue));
+	EXPECT_EQUAL(fake_ublk.fetched, 0);
+	EXPECT_TRUE(fake_ublk.is_closed);
+	EXPECT_TRUE(has_told_its_end());
 }
 
 TEST(a_queue_whose_answer_is_refused_ends_but_lets_the_disk_finish)
