@@ -71,6 +71,24 @@ static bool has_size(const char *name)
 	return sectors >= VOLUME_DISK_SIZE_MIN / 512;
 }
 
+/* What dm-crypt serves for byok, as io/dm_crypt.h names it, perhaps without a worker: the next one
+ * takes it over. */
+static bool is_ours(const char *holder)
+{
+	char path[NAME_MAX + 64], uuid[160] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), BLOCK_FOLDER "/%s/dm/uuid", holder);
+	file = fopen(path, "re");
+	if (file == NULL)
+		return false;
+	if (fgets(uuid, sizeof(uuid), file) == NULL)
+		uuid[0] = '\0';
+	fclose(file);
+	return strncmp(uuid, "CRYPT-LUKS2-", 12) == 0 && strlen(uuid) > 44 &&
+	       strncmp(uuid + 44, "-byok-", 6) == 0;
+}
+
 /* By device mapper, md, bcache ...: whoever opens it, opens what lies on top. */
 static bool has_holder(const char *name)
 {
@@ -84,7 +102,7 @@ static bool has_holder(const char *name)
 	if (folder == NULL)
 		return false;
 	while (!found && (entry = readdir(folder)) != NULL)
-		found = entry->d_name[0] != '.';
+		found = entry->d_name[0] != '.' && !is_ours(entry->d_name);
 	closedir(folder);
 	return found;
 }
