@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "io/backing_disk.h"
+#include "platform/bytes.h"
 
 #define EDGE_SIZE (1024u * 1024)
 #define PIECE_SIZE (64u * 1024)
@@ -157,11 +158,6 @@ static bool read_for_signatures(const void *context, uint64_t offset, void *byte
 	return backing_disk_read(context, offset, bytes, size) == OK;
 }
 
-static bool is_zero(const uint8_t *bytes, size_t size)
-{
-	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
-}
-
 static enum status look_for_zeros(bool *all_zero, const struct backing_disk *disk, uint64_t offset,
 				  uint64_t end)
 {
@@ -171,7 +167,7 @@ static enum status look_for_zeros(bool *all_zero, const struct backing_disk *dis
 		size_t size = (size_t)MINIMUM(end - offset, sizeof(piece));
 
 		TRY(backing_disk_read(disk, offset, piece, size));
-		*all_zero = is_zero(piece, size);
+		*all_zero = bytes_are_zero(piece, size);
 		offset += size;
 	}
 	return OK;

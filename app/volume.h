@@ -7,11 +7,12 @@
  *
  * Order of writes, each step ended by an fsync:
  *   create   1. zeros over the binary headers of a LUKS2 volume that may be there
- *            2. zeros over everything before the data and over the disk's last MiB: whatever was
- *               there is now gone for every tool
- *            3. keyslot areas     4. secondary copy     5. primary copy
- *            Cut before 1 is whole, an old volume still opens, or there is none; cut before 4 is
- *            whole, there is none; behind that, there is all of the new one.
+ *            2. zeros over everything before the data but the first 4 KiB, and over the disk's last
+ *               MiB     3. a mark over those 4 KiB: whatever was there is now gone for every tool
+ *            4. keyslot areas     5. secondary copy     6. primary copy, over the mark
+ *            Cut before 1 is whole, an old volume still opens, or there is none; cut before 5 is
+ *            whole, there is none, and a disk that was blank is blank still or bears the mark;
+ *            behind that, there is all of the new one.
  *   commit   1. new keyslot areas, which no copy names yet
  *            2. the copy that is not good or older, else the primary     3. the other copy
  *            At every instant at least one copy is good, and has either the old state or the new.
@@ -103,15 +104,21 @@ struct volume_create_options {
 	const struct volume_keyslot_options *keyslots; /* keyslot 0, 1, ... */
 	size_t keyslot_count;                          /* 1 to LUKS2_KEYSLOTS */
 	const struct vault_token *vault_token;         /* NULL: none */
+	bool only_if_blank; /* FAIL_DISK_NOT_BLANK if there is anything before the data */
 };
 
 /* Makes the volume with a random volume key, and loads it. What was on the disk is gone, so the
  * caller has asked disk_probe (and, with --force, nobody else). A block device is claimed
- * exclusively. FAIL_NAME, FAIL_DISK_GEOMETRY, FAIL_DISK_TOO_SMALL, FAIL_KEYSLOTS_FULL,
- * FAIL_METADATA_FULL and the failures of the disk; nothing is written unless all that can be known
- * before is fine. */
+ * exclusively. FAIL_NAME, FAIL_DISK_GEOMETRY, FAIL_DISK_TOO_SMALL, FAIL_DISK_NOT_BLANK,
+ * FAIL_KEYSLOTS_FULL, FAIL_METADATA_FULL and the failures of the disk; nothing is written unless
+ * all that can be known before is fine. */
 MUST_CHECK enum status volume_create(struct volume *volume,
 				     const struct volume_create_options *options);
+
+/* Whether a disk that begins so bears the mark of a volume_create that was cut short: all that
+ * stands before VOLUME_DATA_OFFSET is then byok's own, and of no use to anybody. */
+#define VOLUME_MARK_SIZE 512
+MUST_CHECK bool volume_create_was_cut(const uint8_t first_sector[static VOLUME_MARK_SIZE]);
 
 /* The changes: each edits only `volume`'s text in memory, and is on the disk after volume_commit.
  * volume_add_keyslot writes the area, which no header names yet, into free space at once, under the

@@ -6,6 +6,7 @@
 #include "app/volume_keyslot.h"
 #include "app/volume_name.h"
 #include "crypto/luks2_metadata_edit.h"
+#include "platform/bytes.h"
 #include "platform/entropy.h"
 
 #define HEADER_SIZE LUKS2_HEADER_SIZE_DEFAULT
@@ -14,6 +15,8 @@
 #define DISK_END_SIZE (1024u * 1024)
 #define DIGEST_ITERATIONS 1000 /* the volume key has full entropy; readers insist on so many */
 #define SUBSYSTEM "byok"
+#define PIECE_SIZE (64u * 1024)
+#define MARK "byok: a volume was being made here\n"
 
 _Static_assert(KEYSLOTS_OFFSET + (uint64_t)LUKS2_KEYSLOTS * LUKS2_AREA_SIZE <= VOLUME_DATA_OFFSET,
 	       "every keyslot has an area");
@@ -103,11 +106,36 @@ static enum status check_options(const struct volume_create_options *options)
 	return OK;
 }
 
-static enum status check_disk(const struct volume_disk *disk, uint32_t sector_size)
+bool volume_create_was_cut(const uint8_t first_sector[static VOLUME_MARK_SIZE])
+{
+	_Static_assert(sizeof(MARK) <= VOLUME_MARK_SIZE, "must fit");
+	return strncmp((const char *)first_sector, MARK, sizeof(MARK)) == 0 &&
+	       bytes_are_zero(first_sector + sizeof(MARK), VOLUME_MARK_SIZE - sizeof(MARK));
+}
+
+/* Whoever asked before the disk was claimed may have been overtaken. */
+static enum status check_blank(const struct volume_disk *disk)
+{
+	_Alignas(VOLUME_DISK_ALIGNMENT) uint8_t piece[PIECE_SIZE];
+
+	for (uint64_t offset = 0; offset < VOLUME_DATA_OFFSET; offset += sizeof(piece)) {
+		TRY(volume_disk_read(disk, offset, piece, sizeof(piece)));
+		if (offset == 0 && volume_create_was_cut(piece))
+			return OK;
+		if (!bytes_are_zero(piece, sizeof(piece)))
+			return FAIL_DISK_NOT_BLANK;
+	}
+	return OK;
+}
+
+static enum status check_disk(const struct volume_disk *disk, uint32_t sector_size,
+			      bool only_if_blank)
 {
 	if (sector_size < disk->block_size)
 		return FAIL_DISK_GEOMETRY;
-	return disk->size_bytes < VOLUME_DISK_SIZE_MIN ? FAIL_DISK_TOO_SMALL : OK;
+	if (disk->size_bytes < VOLUME_DISK_SIZE_MIN)
+		return FAIL_DISK_TOO_SMALL;
+	return only_if_blank ? check_blank(disk) : OK;
 }
 
 /* Before anything else of an old LUKS2 volume is touched, so that until then it opens, and from
@@ -117,7 +145,9 @@ static enum status forget_old_header(const struct volume_disk *disk)
 	uint8_t binary[LUKS2_BINARY_SIZE];
 	struct luks2_header header;
 
-	TRY(volume_disk_zero(disk, 0, sizeof(binary)));
+	TRY(volume_disk_read(disk, 0, binary, sizeof(binary)));
+	if (luks2_header_decode(&header, binary, LUKS2_PRIMARY, 0) != FAIL_NOT_LUKS)
+		TRY(volume_disk_zero(disk, 0, sizeof(binary)));
 	for (unsigned i = 0; i < LUKS2_SECONDARY_OFFSETS; i++) {
 		uint64_t offset = luks2_header_secondary_offset(i);
 
@@ -125,6 +155,16 @@ static enum status forget_old_header(const struct volume_disk *disk)
 		if (luks2_header_decode(&header, binary, LUKS2_SECONDARY, offset) != FAIL_NOT_LUKS)
 			TRY(volume_disk_zero(disk, offset, sizeof(binary)));
 	}
+	return volume_disk_sync(disk);
+}
+
+/* It fits a sector, so it arrives whole or not at all. */
+static enum status write_mark(const struct volume_disk *disk)
+{
+	uint8_t block[VOLUME_DISK_ALIGNMENT] = {0};
+
+	memcpy(block, MARK, sizeof(MARK));
+	TRY(volume_disk_write(disk, 0, block, sizeof(block)));
 	return volume_disk_sync(disk);
 }
 
@@ -138,9 +178,11 @@ static enum status write_all(const struct volume_disk *disk, struct volume_work 
 		VOLUME_DATA_OFFSET);
 
 	TRY(forget_old_header(disk));
-	TRY(volume_disk_zero(disk, 0, VOLUME_DATA_OFFSET));
+	TRY(volume_disk_zero(disk, VOLUME_DISK_ALIGNMENT,
+			     VOLUME_DATA_OFFSET - VOLUME_DISK_ALIGNMENT));
 	TRY(volume_disk_zero(disk, disk_end, disk->size_bytes - disk_end));
 	TRY(volume_disk_sync(disk));
+	TRY(write_mark(disk));
 	TRY(volume_disk_write(disk, KEYSLOTS_OFFSET, areas, areas_size));
 	TRY(volume_disk_sync(disk));
 	TRY(volume_header_write(disk, work, LUKS2_SECONDARY, header, &work->text));
@@ -160,7 +202,7 @@ static enum status create(struct volume_work *work, const struct volume_create_o
 	};
 
 	TRY(volume_disk_open(&disk, options->disk_path, VOLUME_DISK_CLAIM));
-	TRY(check_disk(&disk, sector_size));
+	TRY(check_disk(&disk, sector_size, options->only_if_blank));
 	memcpy(header.label, options->name, strlen(options->name));
 	make_uuid(header.uuid);
 	make_volume_key(&volume_key);

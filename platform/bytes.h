@@ -2,6 +2,8 @@
 #ifndef PLATFORM_BYTES_H
 #define PLATFORM_BYTES_H
 
+#include <string.h>
+
 #include "platform/base.h"
 
 static inline uint16_t bytes_load_be16(const uint8_t bytes[static 2])
@@ -58,6 +60,11 @@ static inline uint64_t bytes_load_le64(const uint8_t bytes[static 8])
 MUST_CHECK static inline bool bytes_add(uint64_t *sum, uint64_t a, uint64_t b)
 {
 	return !__builtin_add_overflow(a, b, sum);
+}
+
+MUST_CHECK static inline bool bytes_are_zero(const uint8_t *bytes, size_t size)
+{
+	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
 #endif

@@ -664,8 +664,7 @@ TEST(a_keyslot_is_not_removed_from_a_header_that_somebody_changed)
 	make_volume();
 	fake_disk.before_change = put_newer_copies;
 	EXPECT_STATUS(volume_remove_keyslot(&volume, 1), FAIL_HEADER_CHANGED);
-	EXPECT_BYTES(fake_disk.now + 2 * HEADER_SIZE, saved + 2 * HEADER_SIZE,
-		     2 * LUKS2_AREA_SIZE);
+	EXPECT_BYTES(fake_disk.now + 2 * HEADER_SIZE, saved + 2 * HEADER_SIZE, 2 * LUKS2_AREA_SIZE);
 }
 
 static void expect_token(const char *kid)
@@ -965,6 +964,94 @@ TEST(a_power_cut_while_a_volume_is_made_leaves_none_or_all_of_it)
 			fake_disk_reboot();
 			expect_none_or_new();
 		}
+	}
+}
+
+/* What provision does at the next boot: keeps the volume, or makes it on what still counts as
+ * blank. */
+static void expect_new_or_made(const struct volume_create_options *options)
+{
+	if (volume_load(&volume, "disk") == OK)
+		return;
+	EXPECT_OK(volume_create(&volume, options));
+}
+
+TEST(a_power_cut_on_a_blank_disk_leaves_it_blank_marked_or_a_volume)
+{
+	struct volume_create_options options = create_options;
+	bool is_made = false;
+
+	options.only_if_blank = true;
+	for (unsigned cut = 1; !is_made; cut++) {
+		for (uint64_t seed = 0; seed < CUT_SEEDS && !is_made; seed++) {
+			fake_disk_reset();
+			fake_disk_arm(0, cut, seed);
+			is_made = volume_create(&volume, &options) == OK;
+			fake_disk_reboot();
+			expect_new_or_made(&options);
+		}
+	}
+}
+
+TEST(a_power_cut_while_a_marked_disk_is_made_anew_leaves_it_marked_or_a_volume)
+{
+	struct volume_create_options options = create_options;
+	bool is_made = false;
+	unsigned cut = 1;
+
+	options.only_if_blank = true;
+	do {
+		fake_disk_reset();
+		fake_disk_arm(0, cut++, 4);
+		EXPECT_STATUS(volume_create(&volume, &options), FAIL_DISK_IO);
+		fake_disk_reboot();
+	} while (bytes_are_zero(fake_disk.now + 4096, VOLUME_DATA_OFFSET - 4096));
+	EXPECT_TRUE(volume_create_was_cut(fake_disk.now));
+	memcpy(saved, fake_disk.now, sizeof(saved));
+	for (cut = 1; !is_made; cut++) {
+		for (uint64_t seed = 0; seed < CUT_SEEDS && !is_made; seed++) {
+			restore();
+			fake_disk_arm(0, cut, seed);
+			is_made = volume_create(&volume, &options) == OK;
+			fake_disk_reboot();
+			expect_new_or_made(&options);
+		}
+	}
+}
+
+TEST(a_disk_that_only_may_be_blank_is_looked_at_under_the_claim)
+{
+	static const size_t places[] = {0, 511, 512, 4096, 65535, 65536, VOLUME_DATA_OFFSET - 1};
+	struct volume_create_options options = create_options;
+
+	options.only_if_blank = true;
+	for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+		fake_disk_reset();
+		fake_disk.now[places[i]] = 1;
+		EXPECT_STATUS(create_with(options), FAIL_DISK_NOT_BLANK);
+	}
+	fake_disk_reset();
+	EXPECT_OK(volume_create(&volume, &options));
+	fake_disk.write_count = 0;
+	EXPECT_STATUS(create_with(options), FAIL_DISK_NOT_BLANK);
+}
+
+TEST(only_the_whole_mark_is_the_mark)
+{
+	static uint8_t sector[VOLUME_MARK_SIZE];
+
+	fake_disk_reset();
+	EXPECT_FALSE(volume_create_was_cut(fake_disk.now));
+	for (unsigned cut = 1; !volume_create_was_cut(fake_disk.now); cut++) {
+		fake_disk_reset();
+		fake_disk_arm(0, cut, 1);
+		EXPECT_STATUS(volume_create(&volume, &create_options), FAIL_DISK_IO);
+		fake_disk_reboot();
+	}
+	for (size_t i = 0; i < sizeof(sector); i++) {
+		memcpy(sector, fake_disk.now, sizeof(sector));
+		sector[i] ^= 0x20;
+		EXPECT_FALSE(volume_create_was_cut(sector));
 	}
 }
 
