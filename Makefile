@@ -109,8 +109,10 @@ FILES_NBD_KERNEL := io/nbd_kernel.c app/data_path_nbd_kernel.c
 FILES_NBD_SOCKET := app/data_path_nbd.c
 FILES_AES_NI := crypto/aes_xts_aesni.c
 FILES_VAES := crypto/aes_xts_vaes%.c
+FILES_PROVISION := app/provision.c app/disk_blank.c app/cmd_provision.c
 FILES_BENCH := app/bench_%.c app/cmd_bench.c
-FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES BENCH
+FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES PROVISION \
+	BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
 SOURCES := $(filter-out $(FILES_OFF),$(wildcard platform/*.c crypto/*.c io/*.c app/*.c))

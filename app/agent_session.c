@@ -64,6 +64,7 @@ enum status agent_answer_check(const struct message_agent_answer *answer,
 	    !message_text_is_valid(answer->detail, sizeof(answer->detail)) ||
 	    !message_text_is_valid(answer->kid, sizeof(answer->kid)) ||
 	    !message_text_is_valid(answer->wrapped, sizeof(answer->wrapped)) ||
+	    memchr(answer->settings, '\0', sizeof(answer->settings)) == NULL ||
 	    answer->secret_size > sizeof(answer->secret))
 		return FAIL_MESSAGE;
 	if (status == OK && request->operation == AGENT_UNWRAP &&

@@ -148,7 +148,8 @@ static enum status load_settings(struct arguments *arguments, const struct given
 		if (strcmp(settings->keys[i], "key") == 0)
 			arguments->is_key_given = true;
 	}
-	return OK;
+	arguments_set_object(arguments, "user data");
+	return config_load_user_data(&arguments->config);
 }
 
 enum status arguments_read(struct arguments *arguments, const struct command *command, int argc,

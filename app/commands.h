@@ -16,6 +16,7 @@ enum status cmd_rotate(struct arguments *arguments);
 enum status cmd_adopt(struct arguments *arguments);
 enum status cmd_backup(struct arguments *arguments);
 enum status cmd_restore(struct arguments *arguments);
+enum status cmd_provision(struct arguments *arguments);
 enum status cmd_lock(struct arguments *arguments);
 enum status cmd_selftest(struct arguments *arguments);
 enum status cmd_bench(struct arguments *arguments);

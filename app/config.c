@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/disk_blank.h"
 #include "platform/file.h"
 
 #define FILE_SIZE_MAX 16384
@@ -20,7 +21,8 @@ struct setting {
 	const char *key;
 	enum value_kind kind;
 	size_t offset;
-	uint32_t minimum; /* of a NUMBER */
+	bool may_be_user_data; /* hurts nobody who has not asked for it, whatever it says */
+	uint32_t minimum;      /* of a NUMBER */
 	uint32_t maximum;
 	struct word words[WORDS_MAX]; /* of a WORD */
 	const char *takes;
@@ -31,11 +33,13 @@ static const struct setting settings[] = {
 	{.key = "key",
 	 .kind = TEXT,
 	 .offset = offsetof(struct config, key),
+	 .may_be_user_data = true,
 	 .takes = "URL",
 	 .purpose = "the customer's key, https://NAME.vault.azure.net/keys/KEY/VERSION"},
 	{.key = "identity",
 	 .kind = TEXT,
 	 .offset = offsetof(struct config, identity),
+	 .may_be_user_data = true,
 	 .takes = "CLIENT_ID",
 	 .purpose = "the user-assigned managed identity that may use the key"},
 	{.key = "ca_file",
@@ -76,12 +80,14 @@ static const struct setting settings[] = {
 	{.key = "require_key",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, require_key),
+	 .may_be_user_data = true,
 	 .words = {{"no", 0}, {"yes", 1}},
 	 .takes = "no|yes",
 	 .purpose = "serve no disk that is under another key than key (default no)"},
 	{.key = "expected_volumes",
 	 .kind = NUMBER,
 	 .offset = offsetof(struct config, expected_volumes),
+	 .may_be_user_data = true,
 	 .maximum = 64,
 	 .takes = "N",
 	 .purpose = "ready only when as many volumes are served (default 0)"},
@@ -128,6 +134,44 @@ static const struct setting settings[] = {
 		   {"debug", LOG_PRIORITY_DEBUG}},
 	 .takes = "error|warning|info|debug",
 	 .purpose = "what is logged"},
+	{.key = "provision_disks",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, provision_disks),
+	 .may_be_user_data = true,
+	 .takes = "PATTERN",
+	 .purpose = "blank disks to format: a path with one *, /dev/disk/azure/scsi1/lun*"},
+	{.key = "provision_name",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, provision_name),
+	 .may_be_user_data = true,
+	 .takes = "PATTERN",
+	 .purpose = "their names: what the * of the path stands for (default data*)"},
+	{.key = "provision_size_min",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, provision_size_min_gib),
+	 .may_be_user_data = true,
+	 .maximum = 65536,
+	 .takes = "GIB",
+	 .purpose = "pass over smaller ones (default 0)"},
+	{.key = "provision_size_max",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, provision_size_max_gib),
+	 .may_be_user_data = true,
+	 .maximum = 65536,
+	 .takes = "GIB",
+	 .purpose = "pass over larger ones; 0: no limit (default 0)"},
+	{.key = "provision_check",
+	 .kind = WORD,
+	 .offset = offsetof(struct config, provision_check),
+	 .words = {{"sample", DISK_BLANK_SAMPLE}, {"whole", DISK_BLANK_WHOLE}},
+	 .takes = "sample|whole",
+	 .purpose = "how much is read to prove that a disk is blank (default sample)"},
+	{.key = "user_data",
+	 .kind = WORD,
+	 .offset = offsetof(struct config, user_data),
+	 .words = {{"no", 0}, {"yes", 1}},
+	 .takes = "no|yes",
+	 .purpose = "the VM's user data may set what this file does not (default no)"},
 };
 
 void config_init(struct config *config)
@@ -141,6 +185,7 @@ void config_init(struct config *config)
 		.operation_deadline_s = 60,
 		.retry_cap_s = 30,
 		.log_priority = LOG_PRIORITY_INFO,
+		.provision_name = "data*",
 	};
 }
 
@@ -164,6 +209,17 @@ static const struct setting *find_setting(const char *key)
 bool config_has_key(const char *key)
 {
 	return find_setting(key) != NULL;
+}
+
+static uint64_t bit_of(const struct setting *setting)
+{
+	_Static_assert(ARRAY_COUNT(settings) <= 64, "a bit for each");
+	return (uint64_t)1 << (setting - settings);
+}
+
+bool config_is_given(const struct config *config, const char *key)
+{
+	return (config->given & bit_of(find_setting(key))) != 0;
 }
 
 static bool set_text(char target[static CONFIG_TEXT_SIZE], const char *value)
@@ -224,8 +280,10 @@ enum status config_set(struct config *config, const char *key, const char *value
 		log_error("there is no setting named %s", key);
 		return FAIL_CONFIG;
 	}
-	if (set_value(config, setting, value))
+	if (set_value(config, setting, value)) {
+		config->given |= bit_of(setting);
 		return OK;
+	}
 	log_error("%s cannot be \"%s\"; it takes %s", setting->key, value, setting->takes);
 	return FAIL_CONFIG;
 }
@@ -239,21 +297,30 @@ static char *trim(char *text)
 	return text + strspn(text, " \t");
 }
 
+static bool split_line(char *line, char **key, char **value)
+{
+	char *equals = strchr(line, '=');
+
+	if (equals == NULL)
+		return false;
+	*equals = '\0';
+	*key = trim(line);
+	*value = trim(equals + 1);
+	return true;
+}
+
 /* Sets what one line says; empty lines and those that begin with '#' say nothing. */
 static enum status set_line(struct config *config, char *line)
 {
-	char *equals;
+	char *key, *value;
 
 	line = trim(line);
 	if (*line == '\0' || *line == '#')
 		return OK;
-	equals = strchr(line, '=');
-	if (equals == NULL) {
-		log_error("\"%s\" is not of the form key = value", line);
-		return FAIL_CONFIG;
-	}
-	*equals = '\0';
-	return config_set(config, trim(line), trim(equals + 1));
+	if (split_line(line, &key, &value))
+		return config_set(config, key, value);
+	log_error("\"%s\" is not of the form key = value", line);
+	return FAIL_CONFIG;
 }
 
 enum status config_load(struct config *config, const char *path)
@@ -280,6 +347,68 @@ enum status config_load(struct config *config, const char *path)
 		}
 	}
 	return OK;
+}
+
+static void forget_user_data(struct config *config)
+{
+	struct config initial;
+
+	config_init(&initial);
+	for (size_t i = 0; i < ARRAY_COUNT(settings); i++) {
+		const struct setting *setting = &settings[i];
+
+		if (setting->may_be_user_data && (config->given & bit_of(setting)) == 0)
+			memcpy((char *)config + setting->offset, (char *)&initial + setting->offset,
+			       setting->kind == TEXT ? CONFIG_TEXT_SIZE : sizeof(uint32_t));
+	}
+}
+
+static bool take_line(struct config *config, char *line)
+{
+	const struct setting *setting;
+	char *key, *value;
+
+	if (!split_line(line, &key, &value))
+		return false;
+	setting = find_setting(key);
+	if (setting == NULL || !setting->may_be_user_data)
+		return false;
+	return (config->given & bit_of(setting)) != 0 || set_value(config, setting, value);
+}
+
+enum status config_take_user_data(struct config *config, const char *text)
+{
+	char copy[CONFIG_USER_DATA_SIZE];
+	char *line, *rest = copy;
+	struct config taken = *config;
+	unsigned number = 0;
+
+	if (strlen(text) >= sizeof(copy))
+		return FAIL_CONFIG;
+	strcpy(copy, text);
+	forget_user_data(&taken);
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		number++;
+		if (*line == '\0' || take_line(&taken, line))
+			continue;
+		log_error("setting %u of the user data is none that may come from there", number);
+		return FAIL_CONFIG;
+	}
+	*config = taken;
+	return OK;
+}
+
+enum status config_load_user_data(struct config *config)
+{
+	char path[CONFIG_TEXT_SIZE + sizeof(CONFIG_USER_DATA_FILE)];
+	char text[CONFIG_USER_DATA_SIZE];
+	size_t size;
+
+	snprintf(path, sizeof(path), "%s/" CONFIG_USER_DATA_FILE, config->run_directory);
+	if (config->user_data == 0 || !file_exists(path))
+		return OK;
+	TRY(file_read_text(text, sizeof(text), &size, path));
+	return config_take_user_data(config, text);
 }
 
 void config_describe(void (*say)(const char *key, const char *takes, const char *purpose))

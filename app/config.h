@@ -33,8 +33,16 @@ struct config {
 	uint32_t queue_count;      /* of each volume; 0: one per CPU, up to the build's limit */
 	uint32_t attempt_timeout_s;
 	uint32_t operation_deadline_s;
-	uint32_t retry_cap_s;  /* longest wait between two tries to get a key */
-	uint32_t log_priority; /* enum log_priority */
+	uint32_t retry_cap_s;                   /* longest wait between two tries to get a key */
+	uint32_t log_priority;                  /* enum log_priority */
+	char provision_disks[CONFIG_TEXT_SIZE]; /* a path with one '*'; empty: none */
+	char provision_name[CONFIG_TEXT_SIZE];  /* a name with one '*' */
+	uint32_t provision_size_min_gib;
+	uint32_t provision_size_max_gib; /* 0: no limit */
+	uint32_t provision_check;        /* enum disk_blank_care */
+	uint32_t user_data;              /* it may say what file and command line do not */
+
+	uint64_t given; /* by file or command line: bits, in the order of the table */
 };
 
 void config_init(struct config *config); /* the defaults */
@@ -48,6 +56,20 @@ MUST_CHECK enum status config_load(struct config *config, const char *path);
 MUST_CHECK enum status config_set(struct config *config, const char *key, const char *value);
 
 MUST_CHECK bool config_has_key(const char *key);
+
+/* Whether file or command line have set it. */
+MUST_CHECK bool config_is_given(const struct config *config, const char *key);
+
+/* Takes what the VM's user data says, lines of "key = value", and forgets what it said before. Only
+ * some settings may come from there, and file and command line win over it. FAIL_CONFIG (logged
+ * without the text, which may be anybody's), and then nothing is changed. */
+#define CONFIG_USER_DATA_SIZE 2048
+MUST_CHECK enum status config_take_user_data(struct config *config, const char *text);
+
+/* The same with what `byok provision` has kept in the run directory since the machine's start, if
+ * the setting user_data is on. */
+#define CONFIG_USER_DATA_FILE "user-data"
+MUST_CHECK enum status config_load_user_data(struct config *config);
 
 /* For help: calls `say` with each key, what it takes, and what it is for. */
 void config_describe(void (*say)(const char *key, const char *takes, const char *purpose));

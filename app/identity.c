@@ -4,9 +4,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "crypto/base64.h"
 #include "platform/json.h"
 
 #define TOKEN_PATH "/metadata/identity/oauth2/token?api-version=2018-02-01&resource="
+#define USER_DATA_PATH "/metadata/instance/compute/userData?api-version=2021-01-01&format=text"
+#define USER_DATA_MARK "#byok "
 #define NODES_MAX 128
 
 /* A day is what Azure gives; what is far longer is no lifetime. */
@@ -59,6 +62,39 @@ void identity_token_url(char url[static IDENTITY_URL_SIZE], const char *endpoint
 			  endpoint, resource + strlen(scheme),
 			  client_id[0] == '\0' ? "" : "&client_id=", client_id);
 	CHECK(length > 0 && length < IDENTITY_URL_SIZE);
+}
+
+void identity_user_data_url(char url[static IDENTITY_URL_SIZE], const char *endpoint)
+{
+	CHECK(identity_endpoint_is_valid(endpoint));
+	snprintf(url, IDENTITY_URL_SIZE, "%s" USER_DATA_PATH, endpoint);
+}
+
+enum status identity_read_user_data(char *settings, size_t settings_size, char *body,
+				    size_t body_size)
+{
+	const size_t mark = strlen(USER_DATA_MARK);
+	const char *line = body, *end;
+	size_t size, used = 0;
+
+	/* No byte is written before the character that it comes from has been read. */
+	if (!base64_decode(body, &size, body_size, body, body_size, BASE64_STANDARD))
+		return FAIL_IMDS_ANSWER;
+	for (end = body + size; line < end;) {
+		const char *feed = memchr(line, '\n', (size_t)(end - line));
+		size_t length = (size_t)((feed != NULL ? feed : end) - line);
+
+		if (length > mark && strncmp(line, USER_DATA_MARK, mark) == 0) {
+			if (length - mark + 2 > settings_size - used)
+				return FAIL_CONFIG;
+			memcpy(settings + used, line + mark, length - mark);
+			used += length - mark;
+			settings[used++] = '\n';
+		}
+		line += length + 1;
+	}
+	settings[used] = '\0';
+	return memchr(settings, '\0', used) == NULL ? OK : FAIL_CONFIG;
 }
 
 /* A number, or its digits as a string: Azure sends the latter, its imitations the former. */

@@ -26,6 +26,15 @@ MUST_CHECK bool identity_client_id_is_valid(const char *client_id);
 void identity_token_url(char url[static IDENTITY_URL_SIZE], const char *endpoint,
 			const char *client_id, const char *resource);
 
+/* The URL that asks `endpoint`, which must be valid, for the VM's user data: base64. */
+void identity_user_data_url(char url[static IDENTITY_URL_SIZE], const char *endpoint);
+
+/* User data may be for anybody: a script, cloud-init. Of its lines those that begin with "#byok "
+ * are byok's, and are written to `settings` without that, each ended by a line feed. FAIL_CONFIG if
+ * they do not fit, FAIL_IMDS_ANSWER if it is not base64. Decodes in place. */
+MUST_CHECK enum status identity_read_user_data(char *settings, size_t settings_size, char *body,
+					       size_t body_size);
+
 /* Lives in secret memory only. */
 struct identity_grant {
 	char token[IDENTITY_TOKEN_SIZE]; /* visible ASCII only, so it can break no header */

@@ -51,6 +51,10 @@ static const struct command commands[] = {
 	 cmd_backup},
 	{"restore", "DISK FILE", "Puts such a copy back, if it is one of that disk",
 	 OPTION_BIT(OPTION_FORCE), 2, 2, cmd_restore},
+#if CONFIG_PROVISION
+	{"provision", "", "Formats the blank disks that the settings name, as after a scale-up",
+	 OPTION_BIT(OPTION_JSON), 0, 0, cmd_provision},
+#endif
 	{"lock", "[NAME]", "Stops serving a volume, or all of them", OPTION_BIT(OPTION_FORCE), 0, 1,
 	 cmd_lock},
 	{"selftest", "", "Runs every cipher that this CPU has against known answers",

@@ -15,8 +15,9 @@
 #include "platform/secret.h"
 
 #define MESSAGE_VERSION 1
-#define MESSAGE_TEXT_SIZE 256    /* a path, name or URL with its NUL */
+#define MESSAGE_TEXT_SIZE 256 /* a path, name or URL with its NUL */
 #define MESSAGE_WORKER_PATH_SIZE 108
+#define MESSAGE_SETTINGS_SIZE 2048
 #define MESSAGE_WRAPPED_SIZE 704 /* base64url of 512 bytes (RSA-4096) is 683 */
 
 /* The numbers are a promise: a supervisor speaks with workers of the binary before it. */
@@ -52,7 +53,14 @@ struct message_agent_configure {
 	uint32_t operation_deadline_ms; /* for one request, retries included */
 };
 
-enum agent_operation { AGENT_GET_KEY = 1, AGENT_WRAP, AGENT_UNWRAP, AGENT_TOKEN, AGENT_OPERATIONS };
+enum agent_operation {
+	AGENT_GET_KEY = 1,
+	AGENT_WRAP,
+	AGENT_UNWRAP,
+	AGENT_TOKEN,
+	AGENT_USER_DATA,
+	AGENT_OPERATIONS
+};
 
 struct message_agent_request {
 	struct message_header header;
@@ -65,7 +73,8 @@ struct message_agent_request {
 	uint32_t secret_size;
 };
 
-/* GET_KEY fills the attributes, WRAP `kid` and `wrapped`, UNWRAP the secret. On failure `status`
+/* GET_KEY fills the attributes, WRAP `kid` and `wrapped`, UNWRAP the secret, USER_DATA what of the
+ * VM's user data is for byok, as lines. On failure `status`
  * says what, `detail` what the other side said (printable text, no secret), and the rest is empty.
  */
 struct message_agent_answer {
@@ -85,6 +94,7 @@ struct message_agent_answer {
 	uint32_t retry_after_ms;
 	uint32_t attempts;  /* made at the vault and IMDS */
 	uint32_t waited_ms; /* of the operation, spent waiting for answers of others */
+	char settings[MESSAGE_SETTINGS_SIZE]; /* anybody's text */
 };
 
 enum data_path_kind {
@@ -116,10 +126,10 @@ struct message_worker_start {
 	uint32_t is_read_only;
 	uint32_t queue_count; /* 0: as many as CPUs, up to the build's limit */
 	uint8_t volume_key[64];
-	uint32_t purpose;                             /* enum worker_purpose */
-	char worker_path[MESSAGE_WORKER_PATH_SIZE];   /* where the worker can be found */
-	char uuid[40];                                /* of the disk */
-	uint64_t mark;                                /* by which its device is found */
+	uint32_t purpose;                           /* enum worker_purpose */
+	char worker_path[MESSAGE_WORKER_PATH_SIZE]; /* where the worker can be found */
+	char uuid[40];                              /* of the disk */
+	uint64_t mark;                              /* by which its device is found */
 	uint8_t reserved[248];
 };
 

@@ -137,6 +137,7 @@ static const char *operation_name(enum agent_operation operation)
 	case AGENT_WRAP: return "wrap by";
 	case AGENT_UNWRAP: return "unwrap by";
 	case AGENT_TOKEN: return "token for";
+	case AGENT_USER_DATA: return "user data";
 	case AGENT_OPERATIONS: break;
 	}
 	return "request for";
@@ -147,7 +148,9 @@ static void log_failure(enum log_priority priority, const struct pending *pendin
 {
 	char url[KEY_URL_TEXT_SIZE] = "a key URL that is not valid";
 
-	if (pending->operation.key.resource != NULL)
+	if (pending->operation.operation == AGENT_USER_DATA)
+		strcpy(url, "of this VM");
+	else if (pending->operation.key.resource != NULL)
 		key_url_format(url, &pending->operation.key);
 	log_line(priority, "%s %s: %s%s%s%s%s", operation_name(pending->operation.operation), url,
 		 status_sentence(outcome->status), outcome->detail[0] == '\0' ? "" : " (",

@@ -23,6 +23,8 @@ enum status vault_operation_read(struct vault_operation *operation,
 		(struct vault_operation){.operation = (enum agent_operation)request->operation};
 	if (request->operation == 0 || request->operation >= AGENT_OPERATIONS)
 		return FAIL_MESSAGE;
+	if (request->operation == AGENT_USER_DATA)
+		return OK;
 	if (!message_text_is_valid(request->key_url, sizeof(request->key_url)))
 		return FAIL_KEY_URL;
 	TRY(key_url_parse(&operation->key, request->key_url));
@@ -144,31 +146,40 @@ static void hold_token(const struct vault_session *session, struct vault_token *
 	token->grant = session->fresh;
 }
 
+/* What both questions to IMDS have in common; OK only with a whole answer of 200. */
+static enum status ask_metadata(struct vault_session *session, struct https_answer *answer,
+				struct vault_outcome *outcome, const char *url,
+				uint64_t deadline_ms)
+{
+	struct https_request request = {.url = url, .is_for_metadata = true};
+	struct identity_refusal refusal;
+	enum status status = exchange(session, answer, outcome, &request, deadline_ms);
+
+	say_answer(outcome, "IMDS", answer);
+	if (status != OK) {
+		outcome->is_transient = keyvault_transport_is_transient(status);
+		return identity_transport_status(status);
+	}
+	if (answer->http_status == 200)
+		return OK;
+	identity_read_refusal(&refusal, answer->http_status, answer->body, answer->body_size);
+	say_word(outcome, refusal.code);
+	outcome->is_transient = refusal.is_transient;
+	return refusal.status;
+}
+
 static enum status ask_for_token(struct vault_session *session, struct vault_token *token,
 				 struct vault_outcome *outcome,
 				 const struct vault_operation *operation, uint64_t deadline_ms)
 {
 	char url[IDENTITY_URL_SIZE];
-	struct https_request request = {.url = url, .is_for_metadata = true};
 	struct https_answer answer;
-	struct identity_refusal refusal;
 	uint64_t asked_ms = clock_now_ms();
 	enum status status;
 
 	identity_token_url(url, session->imds_endpoint, operation->client_id,
 			   operation->key.resource);
-	status = exchange(session, &answer, outcome, &request, deadline_ms);
-	say_answer(outcome, "IMDS", &answer);
-	if (status != OK) {
-		outcome->is_transient = keyvault_transport_is_transient(status);
-		return identity_transport_status(status);
-	}
-	if (answer.http_status != 200) {
-		identity_read_refusal(&refusal, answer.http_status, answer.body, answer.body_size);
-		say_word(outcome, refusal.code);
-		outcome->is_transient = refusal.is_transient;
-		return refusal.status;
-	}
+	TRY(ask_metadata(session, &answer, outcome, url, deadline_ms));
 	status = identity_read_grant(&session->fresh, answer.body, answer.body_size,
 				     operation->client_id, operation->key.resource);
 	https_wipe_body(session->https);
@@ -302,6 +313,19 @@ static enum status ask_vault(struct vault_session *session, struct message_agent
 	return status;
 }
 
+static enum status ask_for_user_data(struct vault_session *session,
+				     struct message_agent_answer *answer,
+				     struct vault_outcome *outcome, uint64_t deadline_ms)
+{
+	char url[IDENTITY_URL_SIZE];
+	struct https_answer https_answer;
+
+	identity_user_data_url(url, session->imds_endpoint);
+	TRY(ask_metadata(session, &https_answer, outcome, url, deadline_ms));
+	return identity_read_user_data(answer->settings, sizeof(answer->settings),
+				       (char *)session->https->body.bytes, https_answer.body_size);
+}
+
 static enum status attempt(struct vault_session *session, struct message_agent_answer *answer,
 			   struct vault_outcome *outcome, const struct vault_operation *operation,
 			   uint64_t deadline_ms)
@@ -309,6 +333,8 @@ static enum status attempt(struct vault_session *session, struct message_agent_a
 	struct vault_token *token;
 	enum status status;
 
+	if (operation->operation == AGENT_USER_DATA)
+		return ask_for_user_data(session, answer, outcome, deadline_ms);
 	TRY(get_token(session, &token, outcome, operation, deadline_ms));
 	if (operation->operation == AGENT_TOKEN)
 		return OK;

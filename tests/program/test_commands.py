@@ -7,7 +7,7 @@ import subprocess
 from harness import TOP, Skip, expect, expect_equal, metadata_of, stop, test, wait_until
 
 COMMANDS = ["format", "serve", "status", "check", "dump", "recover", "recovery", "rescue", "rotate",
-	"adopt", "backup", "restore", "lock", "selftest", "version"]
+	"adopt", "backup", "restore", "provision", "lock", "selftest", "version"]
 
 
 @test

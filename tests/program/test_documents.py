@@ -15,7 +15,7 @@ from harness import CLIENT_ID, TOP, expect, expect_equal, test
 README = TOP / "README.md"
 MANUAL = TOP / "app/byok.8"
 CONFIG_MANUAL = TOP / "app/byok.conf.5"
-UNIT = TOP / "platform/systemd/byok.service"
+UNITS = [TOP / "platform/systemd" / name for name in ("byok.service", "byok-provision.service")]
 PICTURE = TOP / "tests/vm/run.svg"
 
 # What the manual's examples name, and tests have otherwise.
@@ -238,11 +238,13 @@ def what_goes_into_an_image_is_there_and_gets_there(t):
 	units.mkdir(parents=True)
 	(units / "multi-user.target").write_text("[Unit]\n")
 	shell(t, f"ROOT={root}\ncd {TOP}\n{script}")
-	for path in ("usr/sbin/byok", "usr/lib/systemd/system/byok.service", "etc/byok/byok.conf",
+	for path in ("usr/sbin/byok", "usr/lib/systemd/system/byok.service",
+		"usr/lib/systemd/system/byok-provision.service", "etc/byok/byok.conf",
 		"usr/lib/udev/rules.d/90-byok.rules", "usr/lib/sysusers.d/byok.conf"):
 		expect((root / path).is_file(), f"{path} is not in the image")
-	wanted = root / "etc/systemd/system/multi-user.target.wants/byok.service"
-	expect(wanted.is_symlink(), "nobody starts it at boot")
+	for unit in UNITS:
+		wanted = root / "etc/systemd/system/multi-user.target.wants" / unit.name
+		expect(wanted.is_symlink(), f"nobody starts {unit.name} at boot")
 
 
 @test
@@ -349,23 +351,25 @@ def the_picture_of_make_run_tells_the_story_of_today(t):
 
 
 @test
-def systemd_finds_nothing_wrong_with_the_unit(t):
+def systemd_finds_nothing_wrong_with_the_units(t):
 	analyze = t.tool("systemd-analyze")
 	program = t.file("byok", "#!/bin/sh\n")
 	program.chmod(0o755)
-	# Not installed, so neither are program and manual where the unit says that they are.
-	text = UNIT.read_text().replace("/usr/sbin/byok", str(program))
-	unit = t.file("byok.service", re.sub(r"^Documentation=.*\n", "", text, flags=re.M))
-	done = t.run(analyze, "verify", unit)
-	said = [line for line in done.stderr.splitlines() if "byok" in line]
-	expect(not said, "\n".join(said))
+	for unit in UNITS:
+		# Not installed, so neither are program and manual where the unit says that they are.
+		text = unit.read_text().replace("/usr/sbin/byok", str(program))
+		copy = t.file(unit.name, re.sub(r"^Documentation=.*\n", "", text, flags=re.M))
+		done = t.run(analyze, "verify", copy)
+		said = [line for line in done.stderr.splitlines() if "byok" in line]
+		expect(not said, "\n".join(said))
 
 
 @test
-def the_unit_calls_byok_as_it_can_be_called(t):
-	lines = re.findall(r"^ExecStart=/usr/sbin/byok (.*)$", UNIT.read_text(), re.M)
-	expect_equal(len(lines), 1, "count of ExecStart")
-	t.byok(*lines[0].split(), "--help")
+def the_units_call_byok_as_it_can_be_called(t):
+	for unit in UNITS:
+		lines = re.findall(r"^ExecStart=/usr/sbin/byok (.*)$", unit.read_text(), re.M)
+		expect_equal(len(lines), 1, f"count of ExecStart in {unit.name}")
+		t.byok(*lines[0].split(), "--help")
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["write"]:

@@ -80,3 +80,94 @@ TEST(a_key_is_found_with_dashes_too)
 	EXPECT_FALSE(config_has_key("vault-connect-to-"));
 	EXPECT_FALSE(config_has_key(""));
 }
+
+/* --- user data --- */
+
+TEST(user_data_fills_what_the_file_leaves_open_and_no_more)
+{
+	struct config config;
+
+	EXPECT_OK(load(&config, "identity = from-the-file\nuser_data = yes\n"));
+	EXPECT_TRUE(config_is_given(&config, "identity"));
+	EXPECT_FALSE(config_is_given(&config, "key"));
+	EXPECT_OK(config_take_user_data(&config, "key = of-the-cluster\nidentity=other\n"
+						 "provision-size-min = 7\n\nrequire_key = yes\n"));
+	EXPECT_TEXT(config.key, "of-the-cluster");
+	EXPECT_TEXT(config.identity, "from-the-file");
+	EXPECT_EQUAL(config.provision_size_min_gib, 7);
+	EXPECT_EQUAL(config.require_key, 1);
+	EXPECT_FALSE(config_is_given(&config, "key"));
+	/* What it said before is forgotten. */
+	EXPECT_OK(config_take_user_data(&config, "provision_name = x*"));
+	EXPECT_TEXT(config.key, "");
+	EXPECT_TEXT(config.identity, "from-the-file");
+	EXPECT_EQUAL(config.provision_size_min_gib, 0);
+	EXPECT_OK(config_take_user_data(&config, ""));
+	EXPECT_TEXT(config.provision_name, "data*");
+	EXPECT_EQUAL(config.user_data, 1);
+}
+
+static size_t setting_count, allowed_count;
+
+static void try_as_user_data(const char *key, const char *takes, const char *purpose)
+{
+	static const char *const allowed[] = {"key",
+					      "identity",
+					      "require_key",
+					      "expected_volumes",
+					      "provision_disks",
+					      "provision_name",
+					      "provision_size_min",
+					      "provision_size_max"};
+	static const char *const values[] = {"no", "1", "/dev/disk/x*"};
+	struct config config;
+	char line[128];
+
+	(void)takes;
+	(void)purpose;
+	setting_count++;
+	for (size_t i = 0; i < ARRAY_COUNT(values); i++) {
+		bool is_listed = false;
+
+		config_init(&config);
+		snprintf(line, sizeof(line), "%s = %s", key, values[i]);
+		for (size_t j = 0; j < ARRAY_COUNT(allowed); j++)
+			is_listed = is_listed || strcmp(allowed[j], key) == 0;
+		if (config_take_user_data(&config, line) != OK)
+			continue;
+		EXPECT_TRUE(is_listed);
+		allowed_count++;
+		return;
+	}
+}
+
+/* An exact list: a later setting may not come from there until somebody has thought about it. */
+TEST(user_data_may_say_only_what_hurts_nobody_who_has_not_asked_for_it)
+{
+	config_describe(try_as_user_data);
+	EXPECT_TRUE(setting_count > allowed_count);
+	EXPECT_EQUAL(allowed_count, 8);
+}
+
+TEST(user_data_that_is_wrong_anywhere_changes_nothing)
+{
+	static const char *const texts[] = {
+		"key = a\nca_file = x",
+		"key = a\nnonsense",
+		"key = a\nprovision_size_min = x",
+		"key = a b",
+		"key = \x01",
+		"key = a\n=",
+	};
+	static char long_text[CONFIG_USER_DATA_SIZE + 1];
+	struct config config, before;
+
+	EXPECT_OK(load(&config, "identity = x"));
+	before = config;
+	for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
+		EXPECT_STATUS(config_take_user_data(&config, texts[i]), FAIL_CONFIG);
+		EXPECT_BYTES(&config, &before, sizeof(config));
+	}
+	memset(long_text, '\n', sizeof(long_text) - 1);
+	EXPECT_STATUS(config_take_user_data(&config, long_text), FAIL_CONFIG);
+}

@@ -242,3 +242,47 @@ TEST(a_failed_exchange_is_told_as_one_with_imds)
 	EXPECT_STATUS(identity_transport_status(FAIL_ANSWER_CUT), FAIL_IMDS_ERROR);
 	EXPECT_STATUS(identity_transport_status(FAIL_OUT_OF_MEMORY), FAIL_OUT_OF_MEMORY);
 }
+
+/* --- user data --- */
+
+static char settings[64];
+
+static enum status read_user_data(const char *base64)
+{
+	static char body[512];
+
+	strcpy(body, base64);
+	return identity_read_user_data(settings, sizeof(settings), body, strlen(body));
+}
+
+TEST(of_the_user_data_only_marked_lines_are_read)
+{
+	char url[IDENTITY_URL_SIZE];
+
+	identity_user_data_url(url, "http://169.254.169.254");
+	EXPECT_TEXT(url, "http://169.254.169.254/metadata/instance/compute/userData"
+			 "?api-version=2021-01-01&format=text");
+	EXPECT_OK(read_user_data(""));
+	EXPECT_TEXT(settings, "");
+	/* "#cloud-config\n#byok key = a\n #byok b\n#byokc\n#byok \n#byok d=e" */
+	EXPECT_OK(read_user_data(
+		"I2Nsb3VkLWNvbmZpZwojYnlvayBrZXkgPSBhCiAjYnlvayBiCiNieW9rYwojYnlvayAK"
+		"I2J5b2sgZD1l"));
+	EXPECT_TEXT(settings, "key = a\nd=e\n");
+}
+
+TEST(user_data_that_is_no_base64_or_too_long_is_refused)
+{
+	static const char *const texts[] = {"A", "AB", "ABC", "AAA\n", "{}==", "AAAA AAAA"};
+
+	for (size_t i = 0; i < ARRAY_COUNT(texts); i++)
+		EXPECT_STATUS(read_user_data(texts[i]), FAIL_IMDS_ANSWER);
+	/* "#byok " and 63 times "x"; 62 fit, with their line feed and the NUL */
+	EXPECT_STATUS(read_user_data("I2J5b2sgeHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"
+				     "eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"),
+		      FAIL_CONFIG);
+	EXPECT_OK(read_user_data("I2J5b2sgeHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"
+				 "eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHg="));
+	/* "#byok a\0b" */
+	EXPECT_STATUS(read_user_data("I2J5b2sgYQBi"), FAIL_CONFIG);
+}
