@@ -115,6 +115,7 @@ FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES PROVI
 	BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
+FILES_OFF += $(if $(filter asan,$(FLAVOUR)),platform/relocate.c)
 SOURCES := $(filter-out $(FILES_OFF),$(wildcard platform/*.c crypto/*.c io/*.c app/*.c))
 
 LIBRARIES := $(if $(CONFIG_VAULT),-lcurl) -lbearssl -luring $(if $(CONFIG_ARGON2ID),-largon2)
@@ -147,8 +148,11 @@ CFLAGS = $(COMMON) $(OPTIMISE) -fPIE -ffunction-sections -fdata-sections -fstack
 	-fstack-clash-protection $(NO_UNWIND) -nostdinc -isystem /usr/include/$(MUSL) \
 	-isystem $(COMPILER_HEADERS) -isystem $(DEPS)/include
 LINK = $(CC) -static-pie -nostdlib -nostartfiles -L/usr/lib/$(MUSL) -L$(DEPS)/lib \
-	-Wl,--gc-sections,--no-eh-frame-hdr,--build-id=sha1,-z,relro,-z,now,-z,noexecstack,-O1,--fatal-warnings \
+	-Wl,--gc-sections,--no-eh-frame-hdr,--build-id=sha1 \
+	-Wl,-z,relro,-z,now,-z,noexecstack,-O1,--fatal-warnings \
 	/usr/lib/$(MUSL)/rcrt1.o /usr/lib/$(MUSL)/crti.o $(shell gcc -print-file-name=crtbeginS.o)
+# platform/relocate.c tells why; tests do without.
+PACKED := -Wl,-e,relocate_start,-z,pack-relative-relocs
 LINK_END = -lc $(shell gcc -print-libgcc-file-name) $(shell gcc -print-file-name=libgcc_eh.a) -lc \
 	$(shell gcc -print-file-name=crtendS.o) /usr/lib/$(MUSL)/crtn.o
 else
@@ -179,7 +183,7 @@ PROGRAM_EXTRA := $(OBJECTS)/tests/sanitizer_options.o
 endif
 $(OBJECTS)/byok: $(PROGRAM) $(OBJECTS)/list $(DEPS)/versions
 	$(SAY) "  LINK  $@"
-	$(Q)$(LINK) -o $@ $(PROGRAM) $(PROGRAM_EXTRA) $(LIBRARIES) $(LINK_END)
+	$(Q)$(LINK) $(PACKED) -o $@ $(PROGRAM) $(PROGRAM_EXTRA) $(LIBRARIES) $(LINK_END)
 
 # The symbols stand beside the binary, where gdb and perf look for them.
 ifeq ($(FLAVOUR),product)
