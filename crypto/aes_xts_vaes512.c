@@ -34,6 +34,7 @@ enum {
 	GROUP_SIZE = 8 * VECTOR_SIZE,
 	LAST_ROUND = AES_XTS_ROUND_KEYS - 1,
 	PREFETCH_DISTANCE = 8 * 1024, /* asked for later, data from memory arrive too late */
+	BEGINNING_GROUPS = 2,         /* PREFETCH_DISTANCE is a multiple */
 
 	BATCH_SECTORS = 4, /* whose first tweaks are encrypted together */
 	SECTORS_AHEAD = 8, /* that have their bits, or get them now */
@@ -66,6 +67,14 @@ _Static_assert(AES_XTS_SECTOR_SIZE_MIN % GROUP_SIZE == 0, "sectors are whole gro
 #define MULTIPLY(a, b, halves) _mm512_clmulepi64_epi128(a, b, halves)
 #define MULTISHIFT(positions, a) _mm512_multishift_epi64_epi8(positions, a)
 #define ROUND(block, round_key) _mm512_aesenc_epi128(block, round_key)
+
+/* How much of the stack a transform may use for vectors: clang keeps constants there that hold
+ * round keys. A test looks for what is left. */
+#ifdef __clang__
+#define STACK_USED_MAX 768
+#else
+#define STACK_USED_MAX 256
+#endif
 
 /* Everything that a call leaves in memory is in here, and is wiped at its end. */
 struct workspace {
@@ -519,17 +528,22 @@ static inline __attribute__((always_inline)) const char *take_ahead(struct walk 
 	return (const char *)((uintptr_t)run->source + cursor->offset - GROUP_SIZE);
 }
 
-/* A list begins at a place that nothing could foresee. */
-static void prefetch_first(const struct sector_run *runs, size_t run_count)
-{
-	struct walk walk = {.ahead = {runs, run_count, 0}, .is_list = true};
+/* A list begins at a place that nothing could foresee. To ask for all of PREFETCH_DISTANCE at once
+ * would keep its first groups waiting behind the others, so some are asked for with each pair. */
+struct beginning {
+	struct walk walk;
+	size_t groups_left;
+};
 
-	for (size_t i = 0; i < PREFETCH_DISTANCE / GROUP_SIZE; i++) {
-		const char *ahead = take_ahead(&walk);
+static __attribute__((noinline)) void prefetch_beginning(struct beginning *beginning)
+{
+	for (size_t i = 0; i < BEGINNING_GROUPS; i++) {
+		const char *ahead = take_ahead(&beginning->walk);
 
 		for (size_t line = 0; line < GROUP_SIZE; line += CACHE_LINE_SIZE)
 			_mm_prefetch((const char *)((uintptr_t)ahead + line), _MM_HINT_T0);
 	}
+	beginning->groups_left -= BEGINNING_GROUPS;
 }
 
 /* Bytes of the window and what follows it, so that byte 0 of the result is byte `at`. */
@@ -612,6 +626,10 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		.ahead = {runs, run_count, PREFETCH_DISTANCE},
 		.is_list = run_count > 1,
 	};
+	struct beginning beginning = {
+		.walk = {.ahead = {runs, run_count, 0}, .is_list = true},
+		.groups_left = run_count > 1 ? PREFETCH_DISTANCE / GROUP_SIZE : 0,
+	};
 	struct aes_xts_cursor units = {runs, run_count, 0}; /* whose series come next */
 	const struct constants *constants = &all_constants;
 	size_t sector_size = key->sector_size;
@@ -641,6 +659,8 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		pair.next_mask = is_last ? 0 : 0xff;
 		pair.next_windows[0] = next[0].window;
 		pair.next_windows[1] = next[1].window;
+		if (beginning.groups_left > 0)
+			prefetch_beginning(&beginning);
 		pair.ahead[0] = take_ahead(&walk);
 		pair.ahead[1] = take_ahead(&walk);
 		pair.tweaks = workspace->tweaks[turn];
@@ -679,7 +699,7 @@ INLINE void wipe(uint8_t *aligned, size_t size)
 /* Wipes the workspace, the stack where compilers may have put registers, and the registers. */
 __attribute__((noinline)) TARGET static void leave_nothing(struct workspace *workspace)
 {
-	_Alignas(VECTOR_SIZE) uint8_t used_stack[768];
+	_Alignas(VECTOR_SIZE) uint8_t used_stack[STACK_USED_MAX];
 
 	wipe(used_stack, sizeof(used_stack));
 	wipe(workspace->series[0], MINIMUM(workspace->series_count, SECTORS) * SERIES_SIZE);
@@ -708,8 +728,6 @@ static void transform_runs(transform *transform, const struct aes_xts_key *key,
 	workspace.nowhere_used = false;
 	if (run_count == 0)
 		return;
-	if (run_count > 1)
-		prefetch_first(runs, run_count);
 	transform(&workspace, key, runs, run_count);
 	leave_nothing(&workspace);
 }
