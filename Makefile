@@ -22,7 +22,7 @@ Q := $(if $(V),,@)
 SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all asan bench-crypto fleet unit unit-programs vm-programs test tidy size kconfig-costs \
+.PHONY: all asan constant-time bench-crypto fleet unit unit-programs vm-programs test tidy size kconfig-costs \
 	run power-cuts bench-disk menuconfig savedefconfig clean distclean help
 all: $(O)/byok
 	@:
@@ -46,7 +46,7 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs run power-cuts asan bench-disk fleet
+	kconfig-costs constant-time run power-cuts asan bench-disk fleet
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
@@ -261,6 +261,11 @@ size: | $(PACKAGES)/build
 bench-crypto: | $(PACKAGES)/build $(PACKAGES)/bench
 	@$(MAKE) --no-print-directory $(BUILD)/deps/host/versions
 	@tests/bench/run
+
+# At every level of both compilers; `make test` has the level of the product.
+constant-time: | $(PACKAGES)/build $(PACKAGES)/test
+	@$(MAKE) --no-print-directory $(BUILD)/deps/host/versions
+	@tests/constant_time/run
 
 kconfig-costs: | $(PACKAGES)/build
 	@tests/kconfig-costs $(if $(WRITE),--write)
