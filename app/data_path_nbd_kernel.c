@@ -2,13 +2,19 @@
  * byok's own cipher is wished for. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "app/data_path.h"
 #include "app/features.h"
 #include "app/server_thread.h"
 #include "io/nbd_kernel.h"
 #include "io/ublk_process.h"
+
+/* One connection. The kernel reads the answers of each in a work item that never ends, and while
+ * memory or time is short it gives all of a device's items to one thread, which then only ever
+ * comes to the first: answers to the others are not read (seen with 6.1). And a request that has
+ * taken too long on one connection would be sent again over another, while the disk may still be at
+ * it. */
+#define CONNECTIONS 1
 
 struct connected {
 	struct nbd_kernel kernel;
@@ -58,22 +64,12 @@ static enum status remove_remains(const struct data_path_options *options)
 	return nbd_kernel_remove_remains(identifier);
 }
 
-static unsigned connection_count(const struct data_path_options *options)
-{
-	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	const unsigned most = MINIMUM(feature_queues_max(), NBD_KERNEL_CONNECTIONS_MAX);
-	const unsigned wished =
-		options->queue_count != 0 ? options->queue_count : (unsigned)MAXIMUM(cpus, 1);
-
-	return MINIMUM(wished, most);
-}
-
 static enum status open_device(void **state, const struct data_path_options *options,
 			       const struct block_volume *volume)
 {
 	struct connected *connected = *state;
 	char identifier[NBD_KERNEL_IDENTIFIER_SIZE];
-	unsigned count = connection_count(options);
+	unsigned count = CONNECTIONS;
 
 	make_identifier(identifier, options);
 	TRY(nbd_kernel_connect(&connected->kernel,

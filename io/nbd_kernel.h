@@ -15,8 +15,9 @@
 /* How long a device waits for another process. */
 #define NBD_KERNEL_PATIENCE_S 300
 
-/* After this a request that has no answer is sent again, over another connection. */
-#define NBD_KERNEL_REQUEST_TIMEOUT_S 30
+/* After this a request that has no answer is sent again, over another connection. The kernel knows
+ * no other way to get an answer that a dead process owes, so that long users wait for it. */
+#define NBD_KERNEL_REQUEST_TIMEOUT_S 10
 
 struct nbd_kernel_volume {
 	const char *identifier; /* by which a later process finds the device */
