@@ -22,8 +22,9 @@ Q := $(if $(V),,@)
 SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all asan constant-time bench-crypto fleet unit unit-programs vm-programs test tidy size kconfig-costs \
-	run power-cuts bench-disk menuconfig savedefconfig clean distclean help
+.PHONY: all asan bench-crypto constant-time fleet fleet-processes unit unit-programs vm-programs \
+	test tidy size kconfig-costs run power-cuts bench-disk menuconfig savedefconfig clean \
+	distclean help
 all: $(O)/byok
 	@:
 
@@ -46,7 +47,7 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs constant-time run power-cuts asan bench-disk fleet
+	kconfig-costs constant-time run power-cuts asan bench-disk fleet fleet-processes
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
@@ -244,6 +245,12 @@ fleet: | $(PACKAGES)/build $(PACKAGES)/test
 		$(BUILD)/variants/full-gcc/fleet
 	@tests/fleet/run $(BUILD)/variants/full-gcc/fleet $(BUILD)
 
+# COUNT real ones before the vault double, with its throttling on.
+fleet-processes: | $(PACKAGES)/build $(PACKAGES)/test
+	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
+	@FLEET_PROCESSES=$(or $(COUNT),50) BYOK_ASAN=$(abspath $(BUILD)/variants/full-gcc/byok) \
+		tests/program/run test_fleet
+
 # Only the unit tests, quickly: gcc alone. `make test` is the whole.
 unit: | $(PACKAGES)/test
 	@tests/run unit-gcc
@@ -304,6 +311,7 @@ help:
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"
 	@echo "make bench-crypto     the cipher's speed beside OpenSSL's and libgcrypt's"
 	@echo "make fleet            thousands of brokers before one vault, simulated; also a plot"
+	@echo "make fleet-processes  COUNT=50 real ones before the vault double"
 	@echo "make size             the binary's size by configuration; fails over the limit"
 	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
 	@echo "make bench-disk       byok's NBD beside qemu-nbd and nbdkit, with fio; takes minutes"

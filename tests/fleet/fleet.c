@@ -300,7 +300,7 @@ void fleet_run(struct fleet_result *result, const struct fleet_scenario *scenari
 	memset(&fleet, 0, sizeof(fleet));
 	fleet.scenario = scenario;
 	fleet.result = result;
-	fleet.random_state = 0x9e3779b97f4a7c15 + scenario->seed;
+	fleet.random_state = (scenario->seed + 1) * 0x9e3779b97f4a7c15;
 	fleet.there_ms = scenario->event == FLEET_BOOTS ? 0 : OUTAGE_MS;
 	fleet.session = calloc(1, sizeof(*fleet.session));
 	fleet.brokers = calloc(scenario->brokers, sizeof(*fleet.brokers));
