@@ -34,7 +34,6 @@ enum {
 	GROUP_SIZE = 8 * VECTOR_SIZE,
 	LAST_ROUND = AES_XTS_ROUND_KEYS - 1,
 	PREFETCH_DISTANCE = 8 * 1024, /* asked for later, data from memory arrive too late */
-	BEGINNING_GROUPS = 2,         /* PREFETCH_DISTANCE is a multiple */
 
 	BATCH_SECTORS = 4, /* whose first tweaks are encrypted together */
 	SECTORS_AHEAD = 8, /* that have their bits, or get them now */
@@ -528,22 +527,17 @@ static inline __attribute__((always_inline)) const char *take_ahead(struct walk 
 	return (const char *)((uintptr_t)run->source + cursor->offset - GROUP_SIZE);
 }
 
-/* A list begins at a place that nothing could foresee. To ask for all of PREFETCH_DISTANCE at once
- * would keep its first groups waiting behind the others, so some are asked for with each pair. */
-struct beginning {
-	struct walk walk;
-	size_t groups_left;
-};
-
-static __attribute__((noinline)) void prefetch_beginning(struct beginning *beginning)
+/* A list begins at a place that nothing could foresee. */
+static void prefetch_first(const struct sector_run *runs, size_t run_count)
 {
-	for (size_t i = 0; i < BEGINNING_GROUPS; i++) {
-		const char *ahead = take_ahead(&beginning->walk);
+	struct walk walk = {.ahead = {runs, run_count, 0}, .is_list = true};
+
+	for (size_t i = 0; i < PREFETCH_DISTANCE / GROUP_SIZE; i++) {
+		const char *ahead = take_ahead(&walk);
 
 		for (size_t line = 0; line < GROUP_SIZE; line += CACHE_LINE_SIZE)
 			_mm_prefetch((const char *)((uintptr_t)ahead + line), _MM_HINT_T0);
 	}
-	beginning->groups_left -= BEGINNING_GROUPS;
 }
 
 /* Bytes of the window and what follows it, so that byte 0 of the result is byte `at`. */
@@ -626,10 +620,6 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		.ahead = {runs, run_count, PREFETCH_DISTANCE},
 		.is_list = run_count > 1,
 	};
-	struct beginning beginning = {
-		.walk = {.ahead = {runs, run_count, 0}, .is_list = true},
-		.groups_left = run_count > 1 ? PREFETCH_DISTANCE / GROUP_SIZE : 0,
-	};
 	struct aes_xts_cursor units = {runs, run_count, 0}; /* whose series come next */
 	const struct constants *constants = &all_constants;
 	size_t sector_size = key->sector_size;
@@ -659,8 +649,6 @@ INLINE void transform_list(struct workspace *workspace, const struct aes_xts_key
 		pair.next_mask = is_last ? 0 : 0xff;
 		pair.next_windows[0] = next[0].window;
 		pair.next_windows[1] = next[1].window;
-		if (beginning.groups_left > 0)
-			prefetch_beginning(&beginning);
 		pair.ahead[0] = take_ahead(&walk);
 		pair.ahead[1] = take_ahead(&walk);
 		pair.tweaks = workspace->tweaks[turn];
@@ -728,6 +716,8 @@ static void transform_runs(transform *transform, const struct aes_xts_key *key,
 	workspace.nowhere_used = false;
 	if (run_count == 0)
 		return;
+	if (run_count > 1)
+		prefetch_first(runs, run_count);
 	transform(&workspace, key, runs, run_count);
 	leave_nothing(&workspace);
 }
