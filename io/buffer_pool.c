@@ -21,11 +21,12 @@ static uint8_t *map_reserved(size_t size)
 }
 
 /* Ordinary memory that begins on a huge page's boundary, with the wish that the kernel make it of
- * huge pages. */
+ * huge pages. The wish must be there before any page is: a process that locks all its memory is
+ * given the pages of a mapping with the mapping, unless it may not touch them yet. */
 static uint8_t *map_aligned(size_t size)
 {
-	uint8_t *start = mmap(NULL, size + HUGE_PAGE_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *start =
+		mmap(NULL, size + HUGE_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	size_t front;
 
 	if (start == MAP_FAILED)
@@ -34,8 +35,12 @@ static uint8_t *map_aligned(size_t size)
 	if (front > 0)
 		munmap(start, front);
 	munmap(start + front + size, HUGE_PAGE_SIZE - front);
-	(void)madvise(start + front, size, MADV_HUGEPAGE);
-	return start + front;
+	start += front;
+	(void)madvise(start, size, MADV_HUGEPAGE);
+	if (mprotect(start, size, PROT_READ | PROT_WRITE) == 0)
+		return start;
+	munmap(start, size);
+	return MAP_FAILED;
 }
 
 enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size, unsigned buffer_count)

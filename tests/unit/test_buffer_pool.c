@@ -1,32 +1,40 @@
 #include "io/buffer_pool.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/unit/test.h"
 
-/* The kernel's flags of the mapping that holds `address`, such as " rd wr lo dd ". */
-static void mapping_flags(const void *address, char flags[static 256])
+/* What the kernel tells of the mapping that holds `address`: its flags are " rd wr lo dd ". */
+static void mapping_line(const void *address, const char *name, char text[static 256])
 {
 	FILE *maps = fopen("/proc/self/smaps", "re");
 	char line[512];
 	bool is_inside = false;
 
 	EXPECT_TRUE(maps != NULL);
-	flags[0] = '\0';
+	text[0] = '\0';
 	while (fgets(line, sizeof(line), maps) != NULL) {
 		unsigned long begin;
 		unsigned long end;
 
 		if (sscanf(line, "%lx-%lx ", &begin, &end) == 2)
 			is_inside = (uintptr_t)address >= begin && (uintptr_t)address < end;
-		if (is_inside && strncmp(line, "VmFlags:", 8) == 0)
-			snprintf(flags, 256, "%.250s", line + 8);
+		if (is_inside && strncmp(line, name, strlen(name)) == 0)
+			snprintf(text, 256, "%.250s", line + strlen(name));
 	}
 	fclose(maps);
+}
+
+static void mapping_flags(const void *address, char flags[static 256])
+{
+	mapping_line(address, "VmFlags:", flags);
 }
 
 TEST(buffers_begin_on_pages_and_do_not_overlap)
@@ -104,5 +112,46 @@ TEST(memory_that_cannot_be_locked_is_not_used)
 			      ? 0
 			      : 1);
 	EXPECT_EQUAL(waitpid(child, &wait_status, 0), child);
+	EXPECT_EQUAL(wait_status, 0);
+}
+
+static bool has_huge_pages(void)
+{
+	char text[64] = "";
+	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
+
+	if (file == NULL)
+		return false;
+	if (fgets(text, sizeof(text), file) == NULL)
+		text[0] = '\0';
+	fclose(file);
+	return text[0] != '\0' && strstr(text, "[never]") == NULL;
+}
+
+/* All roles do so, and then the kernel gives pages with the mapping. In a process of its own. */
+TEST(buffers_are_of_huge_pages_in_a_process_that_locks_all_its_memory)
+{
+	struct buffer_pool pool;
+	int wait_status;
+	pid_t pid;
+
+	if (!has_huge_pages())
+		SKIP("this kernel gives no huge pages");
+	pid = fork();
+	if (pid == 0) {
+		char text[256];
+		unsigned long huge_kib;
+
+		/* Not by mlockall, which sanitizers make do nothing. */
+		if (syscall(SYS_mlockall, MCL_FUTURE) != 0)
+			_exit(2);
+		EXPECT_OK(buffer_pool_open(&pool, 1024 * 1024, 8));
+		mapping_line(pool.arena, "AnonHugePages:", text);
+		huge_kib = strtoul(text, NULL, 10);
+		_exit(huge_kib >= pool.arena_size / 1024 / 2 ? 0 : 1);
+	}
+	EXPECT_EQUAL(waitpid(pid, &wait_status, 0), pid);
+	if (wait_status == 2 << 8)
+		SKIP("this user may not lock so much memory");
 	EXPECT_EQUAL(wait_status, 0);
 }
