@@ -84,6 +84,11 @@ $(GENERATED)/ca_bundle.h: $(O)/.config platform/deps/ca-bundle.sh platform/deps/
 	@platform/deps/ca-bundle.sh $(or $(CONFIG_CA_BUNDLE),n) >$@.new
 	@if cmp -s $@.new $@; then rm $@.new; touch $@; else mv $@.new $@; fi
 
+# The page of reports as a string, without indentation and comments.
+$(GENERATED)/bench_report.h: app/bench_report.html Makefile
+	@mkdir -p $(@D)
+	@sed 's/^\t*//; /^$$/d; /^\/\//d; s/[\\"?]/\\&/g; s/.*/"&\\n"/' $< >$@
+
 menuconfig: | $(PACKAGES)/build
 	@KCONFIG_CONFIG=.config kconfig-mconf Kconfig
 
@@ -171,6 +176,7 @@ $(OBJECTS)/%.o: %.c Makefile | $(PREPARED)
 
 PROGRAM := $(SOURCES:%.c=$(OBJECTS)/%.o)
 -include $(PROGRAM:.o=.d)
+$(OBJECTS)/app/bench_report.o: $(GENERATED)/bench_report.h
 
 # Files that went away leave no trace in timestamps, so the list of objects is a file of its own.
 ifneq ($(file <$(OBJECTS)/list),$(PROGRAM))

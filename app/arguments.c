@@ -29,6 +29,7 @@ static const struct option_entry option_table[OPTIONS] = {
 	[OPTION_IMPLEMENTATION] = {"--implementation", "NAME", "only this one of the cipher's"},
 	[OPTION_QUICK] = {"--quick", NULL, "fewer samples, so less sure"},
 	[OPTION_WRITE] = {"--write", NULL, "measure writing too, on a blank disk: overwrites it"},
+	[OPTION_REPORT] = {"--report", "FILE", "an HTML page with plots, written to this file"},
 	[OPTION_OUTPUT] = {"--output", "FILE", "a new file for the secret, readable by root only"},
 };
 

@@ -4,6 +4,8 @@
 
 #include "app/bench_crypto.h"
 #include "app/bench_disk.h"
+#include "app/bench_table.h"
+#include "app/bench_volume.h"
 #include "app/commands.h"
 #include "crypto/aes_xts.h"
 #include "platform/cpu.h"
@@ -226,14 +228,30 @@ static enum status measure_crypto(struct arguments *arguments)
 	return OK;
 }
 
+/* Options that not every measurement has. */
+#define OPTIONS_OF_DISKS (OPTION_BIT(OPTION_WRITE) | OPTION_BIT(OPTION_REPORT))
+#define OPTIONS_OF_SOME (OPTIONS_OF_DISKS | OPTION_BIT(OPTION_IMPLEMENTATION))
+
 static const struct {
 	const char *name;
-	size_t operand_count; /* with the name */
+	size_t operand_min; /* with the name */
+	size_t operand_max;
+	uint32_t options; /* OPTIONS_OF_SOME */
 	enum status (*run)(struct arguments *arguments);
 } measurements[] = {
-	{"crypto", 1, measure_crypto},
-	{"disk", 2, bench_disk},
+	{"crypto", 1, 1, OPTION_BIT(OPTION_IMPLEMENTATION), measure_crypto},
+	{"disk", 2, 2, OPTIONS_OF_DISKS, bench_disk},
+	{"volume", 2, 1 + BENCH_PATHS_MAX, OPTIONS_OF_DISKS, bench_volume},
 };
+
+static bool has_foreign_option(const struct arguments *arguments, uint32_t options)
+{
+	for (enum option option = 0; option < OPTIONS; option++)
+		if (arguments->values[option] != NULL &&
+		    (OPTION_BIT(option) & OPTIONS_OF_SOME & ~options) != 0)
+			return true;
+	return false;
+}
 
 enum status cmd_bench(struct arguments *arguments)
 {
@@ -242,8 +260,11 @@ enum status cmd_bench(struct arguments *arguments)
 	for (size_t i = 0; i < ARRAY_COUNT(measurements); i++) {
 		if (strcmp(measurements[i].name, name) != 0)
 			continue;
-		if (measurements[i].operand_count != arguments->operand_count)
+		if (arguments->operand_count < measurements[i].operand_min ||
+		    arguments->operand_count > measurements[i].operand_max)
 			return usage("so many operands are too few or too many for", name);
+		if (has_foreign_option(arguments, measurements[i].options))
+			return usage("one of the options is not one of", name);
 		return measurements[i].run(arguments);
 	}
 	return usage("there is nothing to measure called", name);

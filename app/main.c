@@ -60,11 +60,11 @@ static const struct command commands[] = {
 	{"selftest", "", "Runs every cipher that this CPU has against known answers",
 	 OPTION_BIT(OPTION_JSON), 0, 0, cmd_selftest},
 #if CONFIG_BENCH
-	{"bench", "crypto | disk DISK",
-	 "Measures how fast this machine encrypts, or what encryption costs on a disk",
+	{"bench", "crypto | disk DISK | volume DEVICE...",
+	 "Measures how fast this machine encrypts, or what encryption costs on disks",
 	 OPTION_BIT(OPTION_JSON) | OPTION_BIT(OPTION_IMPLEMENTATION) | OPTION_BIT(OPTION_QUICK) |
-		 OPTION_BIT(OPTION_WRITE),
-	 1, 2, cmd_bench},
+		 OPTION_BIT(OPTION_WRITE) | OPTION_BIT(OPTION_REPORT),
+	 1, OPERANDS_MAX, cmd_bench},
 #endif
 	{"version", "", "Shows version and features", OPTION_BIT(OPTION_JSON), 0, 0, cmd_version},
 };

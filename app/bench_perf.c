@@ -1,0 +1,95 @@
+#include "app/bench_perf.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WATCHED_WORKLOAD 1
+
+static void run_perf(char *const *words, int output_fd)
+{
+	char *const environment[] = {NULL};
+	const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (dup2(nowhere, STDIN_FILENO) >= 0 && dup2(output_fd, STDOUT_FILENO) >= 0 &&
+	    dup2(nowhere, STDERR_FILENO) >= 0)
+		execve("/usr/bin/perf", words, environment);
+	_exit(1);
+}
+
+static pid_t start_perf(char *const *words, int output_fd)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		run_perf(words, output_fd);
+	return pid;
+}
+
+static bool wait_for(pid_t pid)
+{
+	int state;
+
+	return pid > 0 && waitpid(pid, &state, 0) == pid && WIFEXITED(state) &&
+	       WEXITSTATUS(state) == 0;
+}
+
+/* Watches this process, or the whole machine where others do the work. */
+static bool record(const struct bench_table *table, char *data)
+{
+	static struct bench_result result;
+	const struct bench_path *path = &table->paths[table->path_count - 1];
+	const uint64_t run_time_ns = table->is_quick ? 600000000 : 3000000000;
+	char whom[24] = "--all-cpus";
+	char *const words[] = {"perf",      "record", "-q",  "-B",    "-e",
+			       "cpu-clock", "-F",     "999", "-g",    "-o",
+			       data,        whom,     "--",  "sleep", table->is_quick ? "0.3" : "2",
+			       NULL};
+	pid_t pid;
+	enum status status;
+
+	if (!path->is_served_elsewhere)
+		snprintf(whom, sizeof(whom), "--pid=%d", getpid());
+	pid = start_perf(words, STDERR_FILENO);
+	status = bench_disk_run(&result, &table->workloads[WATCHED_WORKLOAD], path, run_time_ns);
+	return wait_for(pid) && status == OK;
+}
+
+static void report(char *data, bench_perf_take *take, void *context)
+{
+	char *const words[] = {"perf",    "report",
+			       "-i",      data,
+			       "--stdio", "--no-children",
+			       "-s",      "comm",
+			       "-g",      "folded,0.5,caller,function,count",
+			       NULL};
+	char text[4096];
+	ssize_t size;
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return;
+	pid = start_perf(words, ends[1]);
+	close(ends[1]);
+	while ((size = read(ends[0], text, sizeof(text))) > 0)
+		for (ssize_t i = 0; i < size; i++)
+			take(context, text[i]);
+	close(ends[0]);
+	(void)wait_for(pid);
+}
+
+void bench_perf_watch(const struct bench_table *table, bench_perf_take *take, void *context)
+{
+	const int fd = memfd_create("perf", 0); /* inherited, and gone with us */
+	char data[32];
+
+	if (fd < 0)
+		return;
+	snprintf(data, sizeof(data), "/proc/self/fd/%d", fd);
+	if (record(table, data))
+		report(data, take, context);
+	close(fd);
+}
