@@ -35,7 +35,7 @@ STATUS = list(harness.STATUSES)
 VERSION = 1
 CONFIGURE, REQUEST, ANSWER = 1, 2, 3
 GET_KEY, WRAP, UNWRAP, TOKEN = 1, 2, 3, 4
-TEXT, WRAPPED = 256, 704
+TEXT, WRAPPED, SETTINGS = 256, 704, 2048
 
 
 class Header(ctypes.Structure):
@@ -84,6 +84,7 @@ class Answer(ctypes.Structure):
 		("retry_after_ms", ctypes.c_uint32),
 		("attempts", ctypes.c_uint32),
 		("waited_ms", ctypes.c_uint32),
+		("settings", ctypes.c_char * SETTINGS),
 	]
 
 	@property
