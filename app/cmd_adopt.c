@@ -27,10 +27,8 @@ static enum status take_name(struct volume *volume, struct arguments *arguments)
 
 static enum status check_words(const struct arguments *arguments)
 {
-	struct key_url url;
-
 	if (arguments->config.key[0] != '\0')
-		return key_preflight_url(&url, arguments->config.key);
+		return key_preflight_url(arguments->config.key, arguments->is_key_given);
 	fprintf(stderr, "byok adopt: --key is missing; see byok help adopt\n");
 	return FAIL_USAGE;
 }

@@ -45,7 +45,6 @@ static enum status read_words(struct plan *plan)
 {
 	struct arguments *arguments = plan->arguments;
 	const char *sector_size = arguments->values[OPTION_SECTOR_SIZE];
-	struct key_url url;
 
 	plan->disk_path = arguments->operands[0];
 	plan->name = arguments->values[OPTION_NAME];
@@ -71,7 +70,7 @@ static enum status read_words(struct plan *plan)
 		return FAIL_USAGE;
 	}
 	arguments_set_object(arguments, "%s", arguments->config.key);
-	return key_preflight_url(&url, arguments->config.key);
+	return key_preflight_url(arguments->config.key, arguments->is_key_given);
 }
 
 static void say_what_force_destroys(const struct plan *plan)

@@ -5,10 +5,12 @@
 #include "app/keyvault.h"
 #include "platform/clock.h"
 
-enum status key_preflight_url(struct key_url *url, const char *text)
+enum status key_preflight_url(const char *text, bool is_typed)
 {
-	TRY(key_url_parse(url, text));
-	return key_url_has_version(url) ? OK : FAIL_KEY_URL_VERSIONLESS;
+	struct key_url url;
+
+	TRY(key_url_parse(&url, text));
+	return key_url_has_version(&url) || !is_typed ? OK : FAIL_KEY_URL_VERSIONLESS;
 }
 
 static enum status ask(struct key_preflight *result, struct agent_session *session,
@@ -28,6 +30,7 @@ static enum status get_key(struct key_preflight *result, struct agent_session *s
 
 	TRY(agent_request_init(&request, AGENT_GET_KEY, url, client_id));
 	TRY(ask(result, session, &answer, &request));
+	strcpy(result->kid, answer.kid);
 	result->key_bits = answer.key_bits;
 	result->expires_s = answer.expires_s;
 	return keyvault_may_wrap(answer.enabled != 0, answer.not_before_s, answer.expires_s,
@@ -35,13 +38,13 @@ static enum status get_key(struct key_preflight *result, struct agent_session *s
 }
 
 static enum status wrap(struct key_preflight *result, struct agent_session *session,
-			const char *url, const char *client_id, const uint8_t secret[static 32])
+			const char *client_id, const uint8_t secret[static 32])
 {
 	struct message_agent_request request;
 	struct message_agent_answer answer = {0};
 	enum status status;
 
-	TRY(agent_request_init(&request, AGENT_WRAP, url, client_id));
+	TRY(agent_request_init(&request, AGENT_WRAP, result->kid, client_id));
 	strcpy(request.algorithm, KEYVAULT_ALGORITHM);
 	memcpy(request.secret, secret, sizeof(request.secret));
 	request.secret_size = sizeof(request.secret);
@@ -78,9 +81,9 @@ enum status key_preflight(struct key_preflight *result, struct agent_session *se
 	struct key_url url;
 
 	*result = (struct key_preflight){0};
-	TRY(key_preflight_url(&url, key_url));
+	TRY(key_url_parse(&url, key_url));
 	key_url_format(text, &url);
 	TRY(get_key(result, session, text, client_id));
-	TRY(wrap(result, session, text, client_id, secret));
+	TRY(wrap(result, session, client_id, secret));
 	return unwrap_and_compare(result, session, client_id, secret);
 }

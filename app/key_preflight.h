@@ -14,14 +14,16 @@ struct key_preflight {
 	char detail[MESSAGE_TEXT_SIZE];
 };
 
-/* Checks the URL, gets the key (its type, operations, protection against purging, dates), wraps
- * `secret`, unwraps that again, and compares. The failures of key_url_parse, FAIL_KEY_..., those of
- * identity and vault. */
+/* Checks the URL, gets the key (its type, operations, protection against purging, dates), or its
+ * newest version if the URL names none, wraps `secret` by that version, unwraps it again, and
+ * compares. The failures of key_url_parse, FAIL_KEY_..., those of identity and vault. */
 MUST_CHECK enum status key_preflight(struct key_preflight *result, struct agent_session *session,
 				     const char *key_url, const char *client_id,
 				     const uint8_t secret[static 32]);
 
-/* The same checks of the words alone, which need no vault: FAIL_KEY_URL..., _VERSIONLESS too. */
-MUST_CHECK enum status key_preflight_url(struct key_url *url, const char *text);
+/* What can be said of the URL in the settings without a vault: FAIL_KEY_URL... A key without
+ * version is one to follow, and stands in byok.conf; one that was typed for a single command needs
+ * its version: FAIL_KEY_URL_VERSIONLESS. */
+MUST_CHECK enum status key_preflight_url(const char *text, bool is_typed);
 
 #endif

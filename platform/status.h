@@ -205,7 +205,7 @@
 	       "the key URL's host is in no Azure cloud that byok knows",                         \
 	       "no token was sent; check the URL")                                                \
 	STATUS(FAIL_KEY_URL_VERSIONLESS, 74, "key-url-versionless", "the key URL has no version", \
-	       "append the version: the 32 characters that the portal shows")                     \
+	       "append the version; without one it belongs into byok.conf, and is followed")      \
 	STATUS(FAIL_KEY_DISABLED, 75, "key-disabled", "the key is disabled",                      \
 	       "enable it in the vault")                                                          \
 	STATUS(FAIL_KEY_GONE, 76, "key-gone", "the vault has no such key",                        \
