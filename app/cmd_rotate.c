@@ -1,7 +1,9 @@
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/commands.h"
+#include "app/control.h"
 #include "app/rotation.h"
 
 struct plan {
@@ -79,8 +81,7 @@ static enum status carry_out(struct plan *plan)
 	enum status first = OK;
 
 	for (size_t i = 0; i < plan->count; i++)
-		keep_first(plan, &first, &plan->rotations[i],
-			   rotation_commit(&plan->rotations[i]));
+		keep_first(plan, &first, &plan->rotations[i], rotation_commit(&plan->rotations[i]));
 	for (size_t i = 0; i < plan->count; i++) {
 		struct rotation *rotation = &plan->rotations[i];
 
@@ -90,6 +91,20 @@ static enum status carry_out(struct plan *plan)
 			say_outcome(rotation);
 	}
 	return first;
+}
+
+/* byok serve shows the new keys at once; that it does not run is fine. */
+static void tell_service(const struct config *config)
+{
+	struct message_control_request request = {.operation = CONTROL_LOOK};
+	struct message_control_done done;
+	int fd;
+
+	if (control_connect(&fd, config) != OK)
+		return;
+	if (control_ask(fd, &request, &done, NULL, NULL) != OK)
+		log_debug("byok serve was not told");
+	close(fd);
 }
 
 enum status cmd_rotate(struct arguments *arguments)
@@ -105,6 +120,7 @@ enum status cmd_rotate(struct arguments *arguments)
 	status = prepare_all(&plan);
 	if (status == OK)
 		status = carry_out(&plan);
+	tell_service(&arguments->config);
 	agent_session_close(&plan.session);
 	if (status == OK && arguments->is_key_given && arguments->config.require_key != 0)
 		log_warning("require_key is set: the settings' key must be the new one before byok "

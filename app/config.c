@@ -10,7 +10,7 @@
 #define FILE_SIZE_MAX 16384
 #define WORDS_MAX 5
 
-enum value_kind { TEXT, NUMBER, WORD };
+enum value_kind { TEXT, NUMBER, WORD, LOSS };
 
 struct word {
 	const char *text;
@@ -35,7 +35,7 @@ static const struct setting settings[] = {
 	 .offset = offsetof(struct config, key),
 	 .may_be_user_data = true,
 	 .takes = "URL",
-	 .purpose = "the customer's key, https://NAME.vault.azure.net/keys/KEY/VERSION"},
+	 .purpose = "the customer's key, https://NAME.vault.azure.net/keys/KEY[/VERSION]"},
 	{.key = "identity",
 	 .kind = TEXT,
 	 .offset = offsetof(struct config, identity),
@@ -125,6 +125,37 @@ static const struct setting settings[] = {
 	 .maximum = 3600,
 	 .takes = "SECONDS",
 	 .purpose = "longest wait before serve tries again (default 30)"},
+	{.key = "probe_interval",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, probe_interval_s),
+	 .minimum = 1,
+	 .maximum = 86400,
+	 .takes = "SECONDS",
+	 .purpose = "between two looks at a key that is well (default 600)"},
+	{.key = "probe_retry",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, probe_retry_s),
+	 .minimum = 1,
+	 .maximum = 86400,
+	 .takes = "SECONDS",
+	 .purpose = "between two looks at a key that is not (default 60)"},
+	{.key = "follow_interval",
+	 .kind = NUMBER,
+	 .offset = offsetof(struct config, follow_interval_s),
+	 .minimum = 1,
+	 .maximum = 86400,
+	 .takes = "SECONDS",
+	 .purpose = "between two questions for a newer version of key (default 60)"},
+	{.key = "on_key_loss",
+	 .kind = LOSS,
+	 .offset = offsetof(struct config, lock_after_s),
+	 .takes = "warn|lock-after=DURATION",
+	 .purpose = "when a key is lost; a DURATION is 90s, 30m, 12h or 7d"},
+	{.key = "on_key_change",
+	 .kind = TEXT,
+	 .offset = offsetof(struct config, on_key_change),
+	 .takes = "PROGRAM",
+	 .purpose = "is run with NAME STATE CAUSE KEY when a key's state changes"},
 	{.key = "log_level",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, log_priority),
@@ -184,6 +215,9 @@ void config_init(struct config *config)
 		.attempt_timeout_s = 10,
 		.operation_deadline_s = 60,
 		.retry_cap_s = 30,
+		.probe_interval_s = 600,
+		.probe_retry_s = 60,
+		.follow_interval_s = 60,
 		.log_priority = LOG_PRIORITY_INFO,
 		.provision_name = "data*",
 	};
@@ -260,6 +294,37 @@ static bool set_word(uint32_t *target, const char *value, const struct setting *
 	return false;
 }
 
+/* "90s", "30m", "12h", "7d"; at most ten years. */
+static bool set_duration(uint32_t *target_s, const char *value)
+{
+	static const struct {
+		char letter;
+		uint32_t seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+	char *end;
+	unsigned long number = value[0] >= '0' && value[0] <= '9' ? strtoul(value, &end, 10) : 0;
+
+	if (number == 0 || number > 315360000)
+		return false;
+	for (size_t i = 0; i < ARRAY_COUNT(units); i++)
+		if (end[0] == units[i].letter && end[1] == '\0' &&
+		    number <= 315360000 / units[i].seconds) {
+			*target_s = (uint32_t)number * units[i].seconds;
+			return true;
+		}
+	return false;
+}
+
+static bool set_loss(uint32_t *target_s, const char *value)
+{
+	static const char prefix[] = "lock-after=";
+
+	if (strncmp(value, prefix, sizeof(prefix) - 1) == 0)
+		return set_duration(target_s, value + sizeof(prefix) - 1);
+	*target_s = 0;
+	return strcmp(value, "warn") == 0;
+}
+
 static bool set_value(struct config *config, const struct setting *setting, const char *value)
 {
 	void *target = (char *)config + setting->offset;
@@ -268,6 +333,7 @@ static bool set_value(struct config *config, const struct setting *setting, cons
 	case TEXT: return set_text(target, value);
 	case NUMBER: return set_number(target, value, setting);
 	case WORD: return set_word(target, value, setting);
+	case LOSS: return set_loss(target, value);
 	default: return false;
 	}
 }

@@ -33,7 +33,12 @@ struct config {
 	uint32_t queue_count;      /* of each volume; 0: one per CPU, up to the build's limit */
 	uint32_t attempt_timeout_s;
 	uint32_t operation_deadline_s;
-	uint32_t retry_cap_s;                   /* longest wait between two tries to get a key */
+	uint32_t retry_cap_s;       /* longest wait between two tries to get a key */
+	uint32_t probe_interval_s;  /* from one look at a key that is well to the next */
+	uint32_t probe_retry_s;     /* and at one that is not */
+	uint32_t follow_interval_s; /* from one question for the newest version to the next */
+	uint32_t lock_after_s;      /* on_key_loss: how long a key is lost first; 0: never */
+	char on_key_change[CONFIG_TEXT_SIZE];   /* a program to run; empty: none */
 	uint32_t log_priority;                  /* enum log_priority */
 	char provision_disks[CONFIG_TEXT_SIZE]; /* a path with one '*'; empty: none */
 	char provision_name[CONFIG_TEXT_SIZE];  /* a name with one '*' */

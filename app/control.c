@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "app/key_policy.h"
 #include "app/volume_state.h"
 #include "platform/file.h"
 #include "platform/log.h"
@@ -132,7 +133,10 @@ static bool volume_is_valid(const struct message_control_volume *volume)
 	       message_text_is_valid(volume->device_path, sizeof(volume->device_path)) &&
 	       message_text_is_valid(volume->kid, sizeof(volume->kid)) &&
 	       message_text_is_valid(volume->detail, sizeof(volume->detail)) &&
-	       volume->state < VOLUME_STATES && status_from_number(&status, volume->status);
+	       message_text_is_valid(volume->key_detail, sizeof(volume->key_detail)) &&
+	       volume->state < VOLUME_STATES && status_from_number(&status, volume->status) &&
+	       volume->key_state < KEY_STATES && status_from_number(&status, volume->key_status) &&
+	       status_from_number(&status, volume->rotation_status);
 }
 
 enum status control_ask(int fd, struct message_control_request *request,
@@ -158,8 +162,11 @@ enum status control_ask(int fd, struct message_control_request *request,
 		if (each != NULL)
 			each(context, &message.volume);
 	}
-	if (!status_from_number(&status, message.done.status) ||
-	    !message_text_is_valid(message.done.detail, sizeof(message.done.detail)))
+	if (!status_from_number(&status, message.done.follow_status) ||
+	    !status_from_number(&status, message.done.status) ||
+	    !message_text_is_valid(message.done.detail, sizeof(message.done.detail)) ||
+	    !message_text_is_valid(message.done.followed, sizeof(message.done.followed)) ||
+	    !message_text_is_valid(message.done.newest, sizeof(message.done.newest)))
 		return FAIL_MESSAGE;
 	*done = message.done;
 	return status;

@@ -28,6 +28,7 @@ void managed_volume_init(struct managed_volume *managed, const char *disk_path,
 		.state = VOLUME_FOUND,
 		.since_ms = clock_now_ms(),
 		.retry = {.cap_ms = (uint64_t)config->retry_cap_s * 1000},
+		.key.state = KEY_UNKNOWN,
 		.worker = PROCESS_NONE,
 		.restart_backoff = {.base_ms = RESTART_BASE_MS, .cap_ms = RESTART_CAP_MS},
 	};
@@ -61,18 +62,19 @@ enum status managed_volume_load(struct managed_volume *managed)
 }
 
 /* Whoever can write to a disk can put a header of his own on it, under a key of his own. */
-static enum status check_key_is_ours(const struct vault_token *token, const struct config *config)
+static enum status check_key_is_ours(const struct vault_wrapping *wrapping,
+				     const struct config *config)
 {
 	struct key_url ours, theirs;
 
 	if (config->require_key == 0)
 		return OK;
 	TRY(key_url_parse(&ours, config->key));
-	TRY(key_url_parse(&theirs, token->current.kid));
+	TRY(key_url_parse(&theirs, wrapping->kid));
 	return key_url_same_key(&ours, &theirs) ? OK : FAIL_KEY_FOREIGN;
 }
 
-static enum status check_cost(const struct managed_volume *managed)
+enum status managed_volume_check_cost(const struct managed_volume *managed)
 {
 	const struct luks2_metadata *metadata = &managed->volume.metadata;
 	const struct luks2_kdf *kdf = &metadata->keyslots[managed->token.keyslot].kdf;
@@ -83,15 +85,20 @@ static enum status check_cost(const struct managed_volume *managed)
 	return OK;
 }
 
+static const struct vault_wrapping *wrapping_of(const struct managed_volume *managed)
+{
+	return managed->asks_previous ? &managed->token.previous : &managed->token.current;
+}
+
 enum status managed_volume_request(struct managed_volume *managed,
 				   struct message_agent_request *request,
 				   const struct config *config)
 {
-	const struct vault_wrapping *wrapping = &managed->token.current;
+	const struct vault_wrapping *wrapping = wrapping_of(managed);
 
 	TRY(volume_vault_token(&managed->token, &managed->volume));
-	TRY(check_key_is_ours(&managed->token, config));
-	TRY(check_cost(managed));
+	TRY(check_key_is_ours(wrapping, config));
+	TRY(managed_volume_check_cost(managed));
 	TRY(agent_request_init(request, AGENT_UNWRAP, wrapping->kid,
 			       config->identity[0] != '\0' ? config->identity
 							   : managed->token.identity));
@@ -109,24 +116,41 @@ void managed_volume_asked(struct managed_volume *managed, uint32_t request_id, u
 
 bool managed_volume_same_secret(const struct managed_volume *a, const struct managed_volume *b)
 {
-	return strcmp(a->token.current.kid, b->token.current.kid) == 0 &&
-	       strcmp(a->token.current.wrapped, b->token.current.wrapped) == 0;
+	return strcmp(wrapping_of(a)->kid, wrapping_of(b)->kid) == 0 &&
+	       strcmp(wrapping_of(a)->wrapped, wrapping_of(b)->wrapped) == 0;
+}
+
+bool managed_volume_asks_previous(struct managed_volume *managed, enum status cause,
+				  const char *detail)
+{
+	if (managed->asks_previous || managed->token.previous.kid[0] == '\0')
+		return false;
+	managed->asks_previous = true;
+	managed->current_cause = cause;
+	snprintf(managed->current_detail, sizeof(managed->current_detail), "%s", detail);
+	return true;
+}
+
+enum status managed_volume_open_slot(struct secret *volume_key,
+				     const struct managed_volume *managed,
+				     const uint8_t secret[static 32])
+{
+	SECRET_SCOPE struct secret passphrase = {0};
+	enum status status;
+
+	/* The slot's passphrase is the secret's base64 text, so that cryptsetup can be given it. */
+	passphrase.size = base64_encode((char *)passphrase.bytes, secret, 32, BASE64_STANDARD);
+	status = volume_unlock(volume_key, &managed->volume, (int)managed->token.keyslot,
+			       passphrase.bytes, passphrase.size);
+	return status == FAIL_WRONG_KEY ? FAIL_WRAPPED_MISMATCH : status;
 }
 
 enum status managed_volume_unlock(struct managed_volume *managed, const uint8_t secret[static 32],
 				  const struct config *config)
 {
 	SECRET_SCOPE struct secret volume_key = {0};
-	SECRET_SCOPE struct secret passphrase = {0};
-	enum status status;
 
-	/* The slot's passphrase is the secret's base64 text, so that cryptsetup can be given it. */
-	passphrase.size = base64_encode((char *)passphrase.bytes, secret, 32, BASE64_STANDARD);
-	status = volume_unlock(&volume_key, &managed->volume, (int)managed->token.keyslot,
-			       passphrase.bytes, passphrase.size);
-	if (status == FAIL_WRONG_KEY)
-		return FAIL_WRAPPED_MISMATCH;
-	TRY(status);
+	TRY(managed_volume_open_slot(&volume_key, managed, secret));
 	CHECK(volume_key.size == 64);
 	TRY(managed_volume_start(managed, volume_key.bytes, config));
 	retry_reset(&managed->retry);
@@ -168,6 +192,11 @@ void managed_volume_fail(struct managed_volume *managed, enum status cause, cons
 		retry_next_ms(&managed->retry, round_ms, cause, retry_after_ms, entropy_u32());
 
 	managed_volume_handle(managed, VOLUME_FAILED);
+	if (managed->asks_previous) {
+		cause = managed->current_cause;
+		detail = managed->current_detail;
+		managed->asks_previous = false;
+	}
 	managed->cause = cause;
 	snprintf(managed->detail, sizeof(managed->detail), "%s", detail);
 	managed->due_ms = now_ms + wait_ms;

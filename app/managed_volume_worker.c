@@ -125,6 +125,7 @@ static enum status launch(struct managed_volume *managed, enum volume_event even
 	managed_volume_handle(managed, event);
 	managed->cause = OK;
 	managed->detail[0] = '\0';
+	managed->asks_previous = false;
 	return OK;
 }
 
@@ -170,8 +171,8 @@ static void worker_serves(struct managed_volume *managed, const char *device_pat
 	managed->logged_cause = OK;
 	managed_volume_publish(managed);
 	if (managed->paused_since_ms == 0)
-		log_info("%s on %s is unlocked: " MANAGED_VOLUME_DEVICES "/%s is %s",
-			 managed->name, managed->disk_path, managed->name, managed->device_path);
+		log_info("%s on %s is unlocked: " MANAGED_VOLUME_DEVICES "/%s is %s", managed->name,
+			 managed->disk_path, managed->name, managed->device_path);
 	else
 		log_info("%s on %s is served again, by process %d; its users waited for %llu ms",
 			 managed->name, managed->disk_path, (int)managed->worker.pid,
@@ -392,6 +393,7 @@ void managed_volume_lock(struct managed_volume *managed, bool force, const struc
 
 void managed_volume_close(struct managed_volume *managed)
 {
+	managed_volume_key_end(managed);
 	process_part(&managed->worker);
 	/* Not by close_handover: the worker's socket stays, as the worker does. */
 	secret_memory_close(&managed->handover);
@@ -439,8 +441,8 @@ static void plan_restart(struct managed_volume *managed, bool was_well, bool was
 static void worker_ended(struct managed_volume *managed, int wait_status)
 {
 	const enum volume_state before = managed->state;
-	bool was_well = before == VOLUME_SERVING &&
-			clock_now_ms() - managed->since_ms >= SERVED_WELL_MS;
+	bool was_well =
+		before == VOLUME_SERVING && clock_now_ms() - managed->since_ms >= SERVED_WELL_MS;
 	bool is_awaited;
 
 	if (before == VOLUME_ADOPTING) {

@@ -180,7 +180,13 @@ struct message_handover {
 	struct message_worker_start start;
 };
 
-enum control_operation { CONTROL_STATUS = 1, CONTROL_LOCK, CONTROL_RECOVER, CONTROL_OPERATIONS };
+enum control_operation {
+	CONTROL_STATUS = 1,
+	CONTROL_LOCK,
+	CONTROL_RECOVER,
+	CONTROL_LOOK, /* at headers and keys, now: somebody has changed them */
+	CONTROL_OPERATIONS
+};
 
 struct message_control_request {
 	struct message_header header;
@@ -204,6 +210,13 @@ struct message_control_volume {
 	uint32_t worker_pid;  /* 0: none */
 	uint64_t since_ms;    /* in this state */
 	uint64_t next_try_ms; /* from now; 0: none planned */
+	uint32_t key_state;   /* enum key_state */
+	uint32_t key_status;  /* what the last look at the key came to */
+	char key_detail[MESSAGE_TEXT_SIZE];
+	uint64_t key_since_ms;    /* in this state */
+	uint64_t key_proved_ms;   /* since the last good look; UINT64_MAX: none yet */
+	uint32_t rotation_status; /* why the newest version is not taken */
+	uint32_t is_rotating;     /* an older wrapping is still beside the present one */
 };
 
 struct message_control_done {
@@ -213,6 +226,9 @@ struct message_control_done {
 	uint32_t agent_pid;
 	uint32_t volume_count;
 	char detail[MESSAGE_TEXT_SIZE];
+	char followed[MESSAGE_TEXT_SIZE]; /* the key whose newest version is followed; or empty */
+	char newest[MESSAGE_TEXT_SIZE];   /* that version, if it is known and can be used */
+	uint32_t follow_status;           /* why not */
 };
 
 /* The size that a message of that type must have; 0 for a type that does not exist. */

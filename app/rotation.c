@@ -87,8 +87,8 @@ static enum status prepare(struct rotation *rotation, struct volume *volume,
 		return prove(rotation, session, config, volume, kid, client_id);
 	}
 	rotation->new = rotation->old;
-	rotation->state = rotation->old.previous.kid[0] != '\0' ? ROTATION_COMMITTED
-								: ROTATION_DONE;
+	rotation->state =
+		rotation->old.previous.kid[0] != '\0' ? ROTATION_COMMITTED : ROTATION_DONE;
 	return OK;
 }
 
@@ -159,12 +159,45 @@ enum status rotation_commit(struct rotation *rotation)
 	return status;
 }
 
-static enum status finish(struct rotation *rotation, struct volume *volume,
-			  struct agent_session *session, const struct config *config)
+static enum status drop_previous(struct rotation *rotation, struct volume *volume)
+{
+	enum status status = FAIL_HEADER_CHANGED;
+
+	for (int i = 0; i < COMMIT_TRIES && status == FAIL_HEADER_CHANGED; i++) {
+		struct vault_token token;
+
+		TRY(load_again(volume, &token, rotation));
+		if (!same_wrapping(&token.current, &rotation->new.current))
+			return FAIL_HEADER_CHANGED;
+		token.previous = (struct vault_wrapping){0};
+		status = commit_token(volume, &token);
+	}
+	return status;
+}
+
+enum status rotation_drop_previous(struct rotation *rotation)
+{
+	struct volume *volume;
+	enum status status;
+
+	if (rotation->state != ROTATION_COMMITTED)
+		return OK;
+	volume = malloc(sizeof(*volume));
+	if (volume == NULL)
+		return FAIL_OUT_OF_MEMORY;
+	status = drop_previous(rotation, volume);
+	free(volume);
+	if (status == OK)
+		rotation->state = ROTATION_DONE;
+	return status;
+}
+
+static enum status prove_again(struct rotation *rotation, struct volume *volume,
+			       struct agent_session *session, const struct config *config)
 {
 	struct vault_slot slot VAULT_SLOT_SCOPE = {0};
-	enum status status = FAIL_HEADER_CHANGED;
 	struct vault_token token;
+	enum status status;
 
 	TRY(load_again(volume, &token, rotation));
 	if (!same_wrapping(&token.current, &rotation->new.current))
@@ -172,16 +205,6 @@ static enum status finish(struct rotation *rotation, struct volume *volume,
 	status = vault_slot_prove(&slot, session, &token.current, client_id_for(config, &token),
 				  volume, token.keyslot);
 	strcpy(rotation->detail, slot.detail);
-	TRY(status);
-	for (int i = 0; i < COMMIT_TRIES; i++) {
-		token.previous = (struct vault_wrapping){0};
-		status = commit_token(volume, &token);
-		if (status != FAIL_HEADER_CHANGED)
-			return status;
-		TRY(load_again(volume, &token, rotation));
-		if (!same_wrapping(&token.current, &rotation->new.current))
-			return FAIL_HEADER_CHANGED;
-	}
 	return status;
 }
 
@@ -196,9 +219,8 @@ enum status rotation_finish(struct rotation *rotation, struct agent_session *ses
 	volume = malloc(sizeof(*volume));
 	if (volume == NULL)
 		return FAIL_OUT_OF_MEMORY;
-	status = finish(rotation, volume, session, config);
+	status = prove_again(rotation, volume, session, config);
 	free(volume);
-	if (status == OK)
-		rotation->state = ROTATION_DONE;
-	return status;
+	TRY(status);
+	return rotation_drop_previous(rotation);
 }

@@ -37,6 +37,9 @@ MUST_CHECK enum status rotation_prepare(struct rotation *rotation, struct agent_
  * the token since rotation_prepare. */
 MUST_CHECK enum status rotation_commit(struct rotation *rotation);
 
+/* The last part of rotation_finish, for whoever has had what stands on the disk proved already. */
+MUST_CHECK enum status rotation_drop_previous(struct rotation *rotation);
+
 /* The failures of vault_slot_prove and volume_commit: the disk is then under the new key, and keeps
  * the old wrapping too. */
 MUST_CHECK enum status rotation_finish(struct rotation *rotation, struct agent_session *session,

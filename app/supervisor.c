@@ -60,6 +60,7 @@ void supervisor_forget(struct supervisor *supervisor, struct managed_volume *man
 	supervisor->volume_count--;
 	memmove(&supervisor->volumes[i], &supervisor->volumes[i + 1],
 		(supervisor->volume_count - i) * sizeof(supervisor->volumes[0]));
+	supervisor_end_hook(managed);
 	managed_volume_close(managed);
 	free(managed);
 }
@@ -142,9 +143,9 @@ static void lock_what_can_be(struct supervisor *supervisor)
 	for (size_t i = 0; i < supervisor->volume_count; i++) {
 		struct managed_volume *managed = supervisor->volumes[i];
 
-		bool can_be = managed_volume_is_at_rest(managed) ||
-			      (managed_volume_has_key(managed) &&
-			       !managed_volume_is_published(managed));
+		bool can_be =
+			managed_volume_is_at_rest(managed) ||
+			(managed_volume_has_key(managed) && !managed_volume_is_published(managed));
 
 		if (can_be && managed->state != VOLUME_LOCKED &&
 		    managed->cause != FAIL_DEVICE_IN_USE)
@@ -162,6 +163,8 @@ static void reap_children(struct supervisor *supervisor)
 			supervisor_agent_ended(supervisor, wait_status);
 			continue;
 		}
+		if (supervisor_hook_ended(supervisor, pid, wait_status))
+			continue;
 		for (size_t i = 0; i < supervisor->volume_count; i++)
 			if (managed_volume_reap(supervisor->volumes[i], pid, wait_status))
 				break;
@@ -234,6 +237,8 @@ static uint64_t next_wake_ms(const struct supervisor *supervisor)
 {
 	uint64_t wake_ms = supervisor->finds_disks ? supervisor->rescan_ms : NEVER;
 
+	wake_ms = MINIMUM(wake_ms, supervisor_keys_wake_ms(supervisor));
+	wake_ms = MINIMUM(wake_ms, supervisor_hooks_wake_ms(supervisor));
 	if (supervisor->agent.pid == 0)
 		wake_ms = MINIMUM(wake_ms, supervisor->agent_restart_ms);
 	if (supervisor_is_adopting(supervisor))
@@ -277,13 +282,12 @@ static enum status turn(struct supervisor *supervisor, uint64_t wake_ms)
 	for (size_t i = 0; i < SUPERVISOR_CLIENTS_MAX; i++)
 		polls[POLL_CLIENTS + i] = (struct pollfd){.fd = supervisor->clients[i].fd};
 	for (size_t i = 0; i < VOLUMES_MAX; i++) {
-		const struct process *worker = i < volume_count ? &supervisor->volumes[i]->worker
-								: &PROCESS_NONE;
+		const struct process *worker =
+			i < volume_count ? &supervisor->volumes[i]->worker : &PROCESS_NONE;
 
 		polls[POLL_VOLUMES + i] =
 			(struct pollfd){.fd = worker->socket_fd, .events = POLLIN};
-		polls[POLL_WATCHES + i] =
-			(struct pollfd){.fd = worker->watch_fd, .events = POLLIN};
+		polls[POLL_WATCHES + i] = (struct pollfd){.fd = worker->watch_fd, .events = POLLIN};
 	}
 	if (poll(polls, POLLS, poll_timeout_ms(wake_ms)) < 0) {
 		if (errno == EINTR)
@@ -326,6 +330,8 @@ static enum status serve_until_stopped(struct supervisor *supervisor)
 				find_disks(supervisor);
 			try_due_volumes(supervisor);
 		}
+		supervisor_watch_keys(supervisor);
+		supervisor_run_hooks(supervisor);
 		notify_progress(supervisor);
 		TRY(turn(supervisor, next_wake_ms(supervisor)));
 	}
@@ -390,6 +396,7 @@ static void end_everything(struct supervisor *supervisor)
 			supervisor_drop_client(&supervisor->clients[i]);
 	for (size_t i = 0; i < supervisor->volume_count; i++) {
 		tell_what_stays(supervisor->volumes[i], supervisor->phase);
+		supervisor_end_hook(supervisor->volumes[i]);
 		managed_volume_close(supervisor->volumes[i]);
 		free(supervisor->volumes[i]);
 	}
@@ -432,6 +439,7 @@ static enum status begin(struct supervisor *supervisor, const char *const *disk_
 	supervisor->finds_disks = disk_count == 0;
 	TRY(add_named_disks(supervisor, disk_paths, disk_count, failed_disk));
 	supervisor_start_agent(supervisor);
+	supervisor_begin_following(supervisor);
 	return OK;
 }
 

@@ -61,15 +61,17 @@ void supervisor_agent_ended(struct supervisor *supervisor, int wait_status)
 		if (supervisor->volumes[i]->state == VOLUME_ASKING)
 			managed_volume_fail(supervisor->volumes[i], FAIL_ROLE_DIED, "vault agent",
 					    0);
+	supervisor_keys_lose_agent(supervisor);
 }
 
 /* Requests are worked on in turn, so the more are under way, the later the last one's answer. */
-static uint64_t answer_due_ms(const struct supervisor *supervisor)
+static uint64_t find_answer_due_ms(const struct supervisor *supervisor)
 {
-	uint64_t asking_count = 1;
+	uint64_t asking_count = 2; /* this one, and the question for the newest version */
 
 	for (size_t i = 0; i < supervisor->volume_count; i++)
-		asking_count += supervisor->volumes[i]->state == VOLUME_ASKING;
+		asking_count += supervisor->volumes[i]->state == VOLUME_ASKING ||
+				supervisor->volumes[i]->key.job != KEY_JOB_NONE;
 	return clock_now_ms() + ANSWER_GRACE_MS +
 	       asking_count * EXCHANGES_OF_ATTEMPT * supervisor->config->attempt_timeout_s * 1000;
 }
@@ -86,6 +88,8 @@ void supervisor_watch_agent(struct supervisor *supervisor)
 			end_agent(supervisor, "gives no answer");
 			return;
 		}
+	if (supervisor_keys_are_overdue(supervisor))
+		end_agent(supervisor, "gives no answer about a key");
 }
 
 /* If another volume waits for the very same secret, that one's answer will do for both. */
@@ -103,8 +107,8 @@ static bool join_request(const struct supervisor *supervisor, struct managed_vol
 	return false;
 }
 
-static enum status ask(struct supervisor *supervisor, struct managed_volume *managed,
-		       struct message_agent_request *request)
+enum status supervisor_ask_agent(struct supervisor *supervisor,
+				 struct message_agent_request *request, uint64_t *answer_due_ms)
 {
 	enum status status;
 
@@ -116,7 +120,7 @@ static enum status ask(struct supervisor *supervisor, struct managed_volume *man
 		end_agent(supervisor, "does not listen");
 		return FAIL_ROLE_DIED;
 	}
-	managed_volume_asked(managed, supervisor->last_request_id, answer_due_ms(supervisor));
+	*answer_due_ms = find_answer_due_ms(supervisor);
 	return OK;
 }
 
@@ -140,6 +144,7 @@ static bool waits_for_its_turn(const struct supervisor *supervisor, struct manag
 static enum status load_and_ask(struct supervisor *supervisor, struct managed_volume *managed)
 {
 	struct message_agent_request request;
+	uint64_t answer_due_ms;
 
 	TRY(managed_volume_load(managed));
 	if (supervisor_name_is_taken(supervisor, managed))
@@ -150,7 +155,9 @@ static enum status load_and_ask(struct supervisor *supervisor, struct managed_vo
 			       keyvault_wrapped_bits(managed->token.current.wrapped));
 	if (join_request(supervisor, managed) || waits_for_its_turn(supervisor, managed))
 		return OK;
-	return ask(supervisor, managed, &request);
+	TRY(supervisor_ask_agent(supervisor, &request, &answer_due_ms));
+	managed_volume_asked(managed, supervisor->last_request_id, answer_due_ms);
+	return OK;
 }
 
 void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume *managed)
@@ -165,6 +172,7 @@ void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume 
 static void give_answer(struct supervisor *supervisor, struct managed_volume *managed,
 			const struct message_agent_answer *answer)
 {
+	const bool is_current = !managed->asks_previous;
 	enum status status = (enum status)answer->status;
 	const char *detail = answer->detail;
 
@@ -175,19 +183,37 @@ static void give_answer(struct supervisor *supervisor, struct managed_volume *ma
 				 : managed_volume_unlock(managed, answer->secret,
 							 supervisor->config);
 	}
-	if (status != OK)
-		managed_volume_fail(managed, status, detail, answer->retry_after_ms);
+	if (is_current)
+		managed_volume_key_seen(managed, status, detail, supervisor->config);
+	if (status == OK || (managed_volume_asks_previous(managed, status, detail) &&
+			     load_and_ask(supervisor, managed) == OK))
+		return;
+	managed_volume_fail(managed, status, detail, answer->retry_after_ms);
+}
+
+/* Of one that nobody waits for any more, what it says itself. */
+static uint32_t operation_of(const struct supervisor *supervisor,
+			     const struct message_agent_answer *answer)
+{
+	uint32_t operation = supervisor_keys_operation(supervisor, answer->header.id);
+
+	for (size_t i = 0; i < supervisor->volume_count; i++)
+		if (supervisor->volumes[i]->state == VOLUME_ASKING &&
+		    supervisor->volumes[i]->request_id == answer->header.id)
+			operation = AGENT_UNWRAP;
+	return operation != 0 ? operation : answer->operation;
 }
 
 /* One answer may be for several volumes, or for one that was locked in the meantime. */
 void supervisor_hear_agent(struct supervisor *supervisor)
 {
 	struct message_agent_answer answer = {0};
-	struct message_agent_request asked = {.operation = AGENT_UNWRAP};
+	struct message_agent_request asked = {0};
 	enum status status =
 		message_receive(supervisor->agent.socket_fd, &answer.header, sizeof(answer));
 
 	asked.header.id = answer.header.id;
+	asked.operation = operation_of(supervisor, &answer);
 	if (status == OK)
 		status = agent_answer_check(&answer, &asked);
 	if (status == OK) {
@@ -196,6 +222,7 @@ void supervisor_hear_agent(struct supervisor *supervisor)
 			if (supervisor->volumes[i]->state == VOLUME_ASKING &&
 			    supervisor->volumes[i]->request_id == answer.header.id)
 				give_answer(supervisor, supervisor->volumes[i], &answer);
+		supervisor_hear_keys(supervisor, &answer);
 	} else {
 		end_agent(supervisor, status == FAIL_ROLE_DIED
 					      ? "has closed its socket"

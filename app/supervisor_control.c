@@ -33,6 +33,14 @@ static enum status tell_volume(int fd, const struct managed_volume *managed)
 		.since_ms = now_ms - managed->since_ms,
 	};
 
+	message.key_state = managed->key.state;
+	message.key_status = managed->key.cause;
+	message.key_since_ms = now_ms - managed->key.since_ms;
+	message.key_proved_ms =
+		managed->key.proved_ms == 0 ? UINT64_MAX : now_ms - managed->key.proved_ms;
+	message.rotation_status = managed->key.rotation_cause;
+	message.is_rotating = managed->token.previous.kid[0] != '\0';
+	snprintf(message.key_detail, sizeof(message.key_detail), "%s", managed->key.detail);
 	if ((managed->state == VOLUME_FOUND || managed->state == VOLUME_WAITING) &&
 	    managed->due_ms > now_ms)
 		message.next_try_ms = managed->due_ms - now_ms;
@@ -58,8 +66,12 @@ static void answer(struct supervisor *supervisor, int fd, enum status status, co
 		.supervisor_pid = (uint32_t)getpid(),
 		.agent_pid = (uint32_t)supervisor->agent.pid,
 		.volume_count = (uint32_t)count_targets(supervisor, target),
+		.follow_status = supervisor->follow.cause,
 	};
 	enum status sent = OK;
+
+	snprintf(done.followed, sizeof(done.followed), "%s", supervisor->follow.url);
+	snprintf(done.newest, sizeof(done.newest), "%s", supervisor->follow.newest);
 
 	for (size_t i = 0; with_volumes && sent == OK && i < supervisor->volume_count; i++)
 		if (is_target(supervisor->volumes[i], target))
@@ -198,6 +210,7 @@ static enum status carry_out(struct supervisor *supervisor,
 			return FAIL_SERVICE_BUSY;
 		lock_targets(supervisor, request->target, request->force != 0);
 		return OK;
+	case CONTROL_LOOK: supervisor_look_at_keys_now(supervisor); return OK;
 	case CONTROL_STATUS:
 		if (request->target[0] != '\0' && find_target(supervisor, request->target) == NULL)
 			return FAIL_VOLUME_UNKNOWN;
@@ -218,7 +231,8 @@ void supervisor_hear_control(struct supervisor *supervisor)
 	status = control_receive(fd, &request);
 	if (status == OK)
 		status = carry_out(supervisor, &request);
-	if (status == OK && request.operation != CONTROL_STATUS)
+	if (status == OK &&
+	    (request.operation == CONTROL_LOCK || request.operation == CONTROL_RECOVER))
 		hold_client(supervisor, fd, request.target);
 	else
 		answer(supervisor, fd, status, request.target, status == OK);

@@ -1,10 +1,12 @@
 /* What the files of the supervisor share: supervisor.c runs the loop, supervisor_agent.c speaks to
  * the vault agent, supervisor_control.c to other byok commands, supervisor_workers.c finds the
- * workers of the supervisor before. For nobody else. */
+ * workers of the supervisor before, supervisor_keys.c watches and follows the keys of volumes that
+ * are served, supervisor_hook.c tells the operator's program of it. For nobody else. */
 #ifndef APP_SUPERVISOR_STATE_H
 #define APP_SUPERVISOR_STATE_H
 
 #include "app/control.h"
+#include "app/key_url.h"
 #include "app/managed_volume.h"
 #include "generated/config.h"
 
@@ -15,6 +17,18 @@
 struct supervisor_client {
 	int fd; /* -1: free */
 	char target[MESSAGE_TEXT_SIZE];
+};
+
+/* The key of the settings, if it has no version: its newest one is asked for again and again. */
+struct supervisor_follow {
+	char url[KEY_URL_TEXT_SIZE];    /* empty: nothing is followed */
+	char newest[MESSAGE_TEXT_SIZE]; /* the version that was seen last and may be used; or empty
+					 */
+	enum status cause;              /* what the last question came to */
+	char detail[MESSAGE_TEXT_SIZE];
+	uint64_t due_ms;
+	uint32_t request_id; /* 0: no answer is awaited */
+	uint64_t answer_due_ms;
 };
 
 enum supervisor_phase {
@@ -33,6 +47,7 @@ struct supervisor {
 	uint64_t started_ms;
 	uint32_t place; /* drawn at random: this machine's in the fleet that starts with it */
 	uint32_t last_request_id;
+	struct supervisor_follow follow;
 	struct supervisor_client clients[SUPERVISOR_CLIENTS_MAX];
 	struct managed_volume *volumes[SUPERVISOR_VOLUMES_MAX];
 	size_t volume_count;
@@ -56,8 +71,32 @@ void supervisor_start_agent(struct supervisor *supervisor);
 void supervisor_hear_agent(struct supervisor *supervisor);
 void supervisor_agent_ended(struct supervisor *supervisor, int wait_status);
 
+/* Sends a request; its id is then last_request_id. FAIL_ROLE_DIED without an agent. */
+MUST_CHECK enum status supervisor_ask_agent(struct supervisor *supervisor,
+					    struct message_agent_request *request,
+					    uint64_t *answer_due_ms);
+
 /* Ends an agent that owes an answer for too long. */
 void supervisor_watch_agent(struct supervisor *supervisor);
+
+/* Looks at keys and moves volumes to newer versions, when it is time; locks those whose key is lost
+ * for too long, if the settings say so, and brings back those that were locked for that. */
+void supervisor_begin_following(struct supervisor *supervisor);
+void supervisor_watch_keys(struct supervisor *supervisor);
+uint64_t supervisor_keys_wake_ms(const struct supervisor *supervisor);
+void supervisor_look_at_keys_now(struct supervisor *supervisor);
+
+/* The agent's answers, and the lack of them. 0 for an id that no key waits for. */
+uint32_t supervisor_keys_operation(const struct supervisor *supervisor, uint32_t request_id);
+void supervisor_hear_keys(struct supervisor *supervisor, const struct message_agent_answer *answer);
+void supervisor_keys_lose_agent(struct supervisor *supervisor);
+MUST_CHECK bool supervisor_keys_are_overdue(const struct supervisor *supervisor);
+
+/* Runs on_key_change for volumes with news, and ends what runs too long. */
+void supervisor_run_hooks(struct supervisor *supervisor);
+uint64_t supervisor_hooks_wake_ms(const struct supervisor *supervisor);
+MUST_CHECK bool supervisor_hook_ended(struct supervisor *supervisor, pid_t pid, int wait_status);
+void supervisor_end_hook(struct managed_volume *managed);
 
 /* Joins every worker that is there already; then hears what each one serves, which makes some
  * volumes one, and for some time holds back disks that may be served. */

@@ -35,6 +35,12 @@ MUST_CHECK enum status process_start(struct process *process, const char *role,
 MUST_CHECK enum status process_start_to_the_last(struct process *process, const char *role,
 						 const char *subject);
 
+/* Runs a program of somebody else's, by its path, as the leader of a process group of its own, so
+ * that kill(-pid, ...) ends whatever it starts; with an environment of PATH alone, nothing to read,
+ * and both outputs to where this process logs. The caller waits for `pid`. FAIL_SYSTEM is logged;
+ * a program that cannot be run ends with 127. */
+MUST_CHECK enum status process_run_program(pid_t *pid, char *const arguments[]);
+
 /* Joins a process that another one started, over a socket that it is connected to: takes
  * `socket_fd`. Its end is seen at watch_fd. FAIL_NOT_ROOT if it is another user's, FAIL_ROLE_DIED
  * if it is gone, FAIL_SYSTEM (logged). */

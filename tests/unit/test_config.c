@@ -51,6 +51,43 @@ TEST(each_kind_of_wrong_line_is_refused)
 		EXPECT_STATUS(load(&config, texts[i]), FAIL_CONFIG);
 }
 
+TEST(what_a_lost_key_costs_is_a_word_or_a_duration)
+{
+	static const struct {
+		const char *text;
+		uint32_t lock_after_s;
+	} good[] = {
+		{"warn", 0},
+		{"lock-after=90s", 90},
+		{"lock-after=30m", 1800},
+		{"lock-after=12h", 43200},
+		{"lock-after=7d", 604800},
+		{"lock-after=3650d", 315360000},
+	};
+	static const char *const bad[] = {
+		"",
+		"lock",
+		"lock-after=",
+		"lock-after=90",
+		"lock-after=0s",
+		"lock-after=-1s",
+		"lock-after=5w",
+		"lock-after=5mm",
+		"lock-after=3651d",
+		"lock-after=4294967296s",
+		"lock-after=99999999999999999999d",
+	};
+	struct config config;
+
+	config_init(&config);
+	for (size_t i = 0; i < ARRAY_COUNT(good); i++) {
+		EXPECT_OK(config_set(&config, "on_key_loss", good[i].text));
+		EXPECT_EQUAL(config.lock_after_s, good[i].lock_after_s);
+	}
+	for (size_t i = 0; i < ARRAY_COUNT(bad); i++)
+		EXPECT_STATUS(config_set(&config, "on_key_loss", bad[i]), FAIL_CONFIG);
+}
+
 TEST(a_value_that_is_too_long_is_refused)
 {
 	char text[CONFIG_TEXT_SIZE + 16] = "key = ";

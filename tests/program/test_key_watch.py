@@ -1,0 +1,427 @@
+"""byok serve watches the keys of what it serves: versions are followed, losses told and healed."""
+
+import json
+import os
+import signal
+import time
+
+import luks2
+from harness import CLIENT_ID, STATUSES, Failure, expect, expect_equal, log_of, metadata_of, stop, \
+	test, uri, wait_until
+
+FIREWALL = {"status": 403, "code": "Forbidden", "inner": "ForbiddenByFirewall"}
+UNAVAILABLE = {"status": 503, "code": "ServiceUnavailable"}
+
+
+def versionless(kid):
+	return kid.rsplit("/", 1)[0]
+
+
+def watched_settings(t, vault, **values):
+	"""As short as settings can be, so that a test need not wait for minutes."""
+	own = {"data_path": "nbd", "operation_deadline": 5, "attempt_timeout": 5, "probe_interval": 1,
+		"probe_retry": 1, "follow_interval": 1}
+	return t.vault_settings(vault, **(own | values))
+
+
+def formatted(t, vault, name, settings):
+	disk = t.disk(name)
+	t.byok("format", disk, "--name", name, "--config", settings, "--recovery-key-file",
+		t.path(f"{name}.recovery"))
+	return disk
+
+
+def status_of(t, settings):
+	done = t.run(t.program, "status", "--json", "--config", settings)
+	return done.returncode, json.loads(done.stdout) if done.stdout else {"volumes": []}
+
+
+def volumes(t, settings):
+	return {v["name"]: v for v in status_of(t, settings)[1]["volumes"]}
+
+
+def access(t, settings, name="data1"):
+	return volumes(t, settings).get(name, {}).get("access", {"state": "", "cause": ""})
+
+
+def is_serving(t, settings, *names):
+	now = volumes(t, settings)
+	return all(now.get(name, {}).get("state") == "serving" for name in names)
+
+
+def served(t, vault, *names, key=None, **values):
+	settings = watched_settings(t, vault, key=key or versionless(vault.kid), **values)
+	disks = [formatted(t, vault, name, settings) for name in names]
+	vault.log_clear()
+	process = t.start("serve", *disks, "--config", settings,
+		ready=lambda: is_serving(t, settings, *names))
+	return settings, disks, process
+
+
+def await_state(t, settings, state, cause=None, name="data1", timeout=30):
+	def is_there():
+		now = access(t, settings, name)
+		return now["state"] == state and cause in (None, now["cause"])
+	wait_until(is_there, f"state {state} of {name}, but {access(t, settings, name)}", timeout)
+
+
+def token_of(t, disk):
+	tokens = metadata_of(t, disk)["metadata"]["tokens"].values()
+	return next(token for token in tokens if token["type"] == "byok-akv")
+
+
+def socket_of(t, name):
+	return t.path("run") / f"{name}.nbd"
+
+
+def write_pattern(t, number, name="data1"):
+	t.must("qemu-io", "-f", "raw", "-c", f"write -P {number} 0 1M", "-c", "flush",
+		uri(socket_of(t, name)))
+
+
+def read_pattern(t, number, name="data1"):
+	t.must("qemu-io", "-f", "raw", "-c", f"read -P {number} 0 1M", uri(socket_of(t, name)))
+
+
+# --- following ---
+
+
+@test
+def a_key_without_version_is_pinned_by_format_and_followed_by_serve(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", "data2")
+	for disk in disks:
+		expect_equal(token_of(t, disk)["kid"], vault.kid, "what format has pinned")
+	write_pattern(t, 5)
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: {v["key"] for v in volumes(t, settings).values()} == {newest},
+		"new version on both disks")
+	for disk in disks:
+		expect_equal(token_of(t, disk)["kid"], newest, "the key on the disk")
+	wait_until(lambda: not any("previous" in token_of(t, disk) for disk in disks),
+		"end of the old wrapping")
+	read_pattern(t, 5)
+	expect_equal(status_of(t, settings)[1]["follow"],
+		{"key": versionless(vault.kid), "newest": newest, "cause": "ok"}, "what is followed")
+	expect_equal(stop(process), 0, "exit status")
+	vault.key_disable("bank", "broker", version=vault.kid[-32:])
+	for disk in disks:
+		expect(luks2.both_are_whole_and_equal(disk), f"the copies of the header of {disk} differ")
+		t.byok("rescue", disk, "--config", settings)
+
+
+@test
+def the_old_wrapping_stays_until_the_next_good_look(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1")
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+	before = len(vault.log(operation="unwrapkey"))
+	wait_until(lambda: "previous" not in token_of(t, disks[0]), "end of the old wrapping")
+	expect(len(vault.log(operation="unwrapkey")) > before, "it was dropped without another look")
+
+
+@test
+def the_old_wrapping_is_kept_while_no_look_is_good(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1", probe_interval=600, probe_retry=3)
+	vault.log_clear()
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+	vault.fault_add(match="unwrapkey", **UNAVAILABLE)
+	count = len(vault.log(operation="unwrapkey"))
+	vault.wait_for_log(count=count + 2, operation="unwrapkey")
+	expect_equal(token_of(t, disks[0])["previous"]["kid"], vault.kid, "the wrapping before")
+	vault.fault_clear()
+	wait_until(lambda: "previous" not in token_of(t, disks[0]), "end of the old wrapping")
+
+
+@test
+def a_version_is_not_followed_that_will_not_do(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	before = luks2.content_hash(disks[0])
+	follow = lambda: status_of(t, settings)[1]["follow"]["cause"]
+	for options, cause in [(dict(disabled=True), "key-disabled"), (dict(nbf="+3600"),
+			"key-not-yet-valid"), (dict(exp="-60"), "key-expired"),
+			(dict(ops=["sign", "verify"]), "key-operations")]:
+		newest = vault.key_create("bank", "broker", size=2048, **options)
+		wait_until(lambda: follow() == cause, f"refusal of a {cause} version, but {follow()}")
+		expect_equal(newest in log_of(process), False, "the newest version in the log")
+	expect_equal(log_of(process).count(STATUSES["key-disabled"][1]), 1, "lines about it")
+	expect_equal(access(t, settings)["state"], "ok", "the state of the key in use")
+	expect_equal(luks2.content_hash(disks[0]), before, "the disk")
+	newest = vault.key_create("bank", "broker", size=2048)
+	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+
+
+@test
+def a_key_with_its_version_is_not_followed_nor_is_another_key(t):
+	vault = t.vault()
+	other = vault.key_create("bank", "other", size=2048)
+	settings, disks, _ = served(t, vault, "data1", key=vault.kid)
+	vault.key_rotate("bank", "broker")
+	vault.wait_for_log(count=3, operation="unwrapkey")
+	expect_equal(token_of(t, disks[0])["kid"], vault.kid, "the key")
+	expect_equal(vault.log(operation="get"), [], "questions for a version")
+	t.byok("rotate", disks[0], "--key", other, "--config", settings)
+	expect_equal(token_of(t, disks[0])["kid"], other, "the key")
+
+
+@test
+def a_move_that_fails_leaves_the_disk_and_is_made_when_it_can_be(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	before = luks2.content_hash(disks[0])
+	for fault, cause in [(dict(match="wrapkey", **FIREWALL), "vault-firewall"),
+			(dict(match="wrapkey", kid="wrong"), "key-id")]:
+		vault.fault_add(**fault)
+		vault.key_rotate("bank", "broker")
+		wait_until(lambda: access(t, settings)["rotation"] == cause, f"failure {cause}")
+		expect_equal(luks2.content_hash(disks[0]), before, "the disk")
+		vault.fault_clear()
+		newest = vault.key_rotate("bank", "broker")
+		wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+		wait_until(lambda: "previous" not in token_of(t, disks[0]), "end of the old wrapping")
+		expect_equal(access(t, settings)["rotation"], "ok", "the failure that was")
+		before = luks2.content_hash(disks[0])
+
+
+@test
+def without_the_old_key_a_version_is_not_followed(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1")
+	vault.key_disable("bank", "broker", version=vault.kid[-32:])
+	newest = vault.key_rotate("bank", "broker")
+	await_state(t, settings, "lost", "key-disabled")
+	wait_until(lambda: access(t, settings)["rotation"] == "key-disabled", "reason why it is not moved")
+	expect_equal(token_of(t, disks[0])["kid"], vault.kid, "the key")
+	vault.key_enable("bank", "broker", version=vault.kid[-32:])
+	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+	await_state(t, settings, "ok")
+
+
+@test
+def a_version_that_vanishes_is_replaced_by_way_of_the_one_before(t):
+	"""As after a failover to a region that has not heard of it yet."""
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", probe_interval=600, probe_retry=600)
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+	expect_equal(token_of(t, disks[0])["previous"]["kid"], vault.kid, "the one before")
+	expect_equal(stop(process), 0, "exit status")
+	vault.key_vanish("bank", "broker", newest[-32:])
+	process = t.start("serve", *disks, "--config", settings,
+		ready=lambda: is_serving(t, settings, "data1"))
+	wait_until(lambda: token_of(t, disks[0])["kid"] == vault.kid, "the one before again", 60)
+
+
+@test
+def a_rotation_by_hand_and_one_by_serve_at_once_leave_one_outcome(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1")
+	passphrase = t.byok("rescue", disks[0], "--config", settings).stdout
+	for _ in range(4):
+		newest = vault.key_rotate("bank", "broker")
+		processes = [t.start("rotate", disks[0], "--config", settings) for _ in range(2)]
+		codes = {process.wait(60) for process in processes}
+		expect(codes <= {0, STATUSES["header-changed"][0]}, f"exit statuses {codes}")
+		wait_until(lambda: token_of(t, disks[0])["kid"] == newest and
+			"previous" not in token_of(t, disks[0]), "one outcome")
+		expect_equal(t.byok("rescue", disks[0], "--config", settings).stdout, passphrase,
+			"the passphrase")
+	expect(luks2.both_are_whole_and_equal(disks[0]), "the copies of the header differ")
+
+
+@test
+def what_rotate_has_done_is_seen_at_once_in_status(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1", key=vault.kid, probe_interval=600)
+	newest = vault.key_rotate("bank", "broker")
+	t.byok("rotate", disks[0], "--config", settings)
+	wait_until(lambda: volumes(t, settings)["data1"]["key"] == newest, "new key in status", 10)
+
+
+# --- watching ---
+
+
+@test
+def a_loss_is_raised_after_two_bad_looks_and_cleared_by_a_good_one(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1")
+	write_pattern(t, 7)
+	cases = [
+		("key-disabled", "lost", lambda: vault.key_disable("bank", "broker", all=True),
+			lambda: vault.key_enable("bank", "broker", all=True)),
+		("key-gone", "lost", lambda: vault.key_delete("bank", "broker"),
+			lambda: vault.key_recover("bank", "broker")),
+		("vault-rbac", "lost", lambda: vault.revoke("bank", CLIENT_ID),
+			lambda: vault.grant("bank", CLIENT_ID)),
+		("vault-firewall", "lost", lambda: vault.vault_set("bank", network="firewall"),
+			lambda: vault.vault_set("bank", network="open")),
+		("vault-private-link", "lost", lambda: vault.vault_set("bank", network="private-link"),
+			lambda: vault.vault_set("bank", network="open")),
+		("vault-unavailable", "degraded", lambda: vault.fault_add(match="vault", **UNAVAILABLE),
+			vault.fault_clear),
+		("vault-throttled", "degraded", lambda: vault.fault_add(match="vault", status=429,
+			code="Throttled"), vault.fault_clear),
+		("wrapped-mismatch", "wrong-key", lambda: vault.fault_add(match="unwrapkey", value="wrong"),
+			vault.fault_clear),
+		("key-id", "wrong-key", lambda: vault.fault_add(match="unwrapkey", kid="wrong"),
+			vault.fault_clear),
+	]
+	for cause, state, take_away, give_back in cases:
+		take_away()
+		await_state(t, settings, state, cause)
+		code, answer = status_of(t, settings)
+		expect_equal(code, STATUSES[cause][0], "exit status of byok status")
+		expect_equal(answer["volumes"][0]["state"], "serving", "the volume")
+		read_pattern(t, 7)
+		text = t.run(t.program, "status", "--config", settings).stdout
+		expect(f"key {state}: {STATUSES[cause][1]}" in text, text)
+		expect(f"the key of data1 is {state}: {STATUSES[cause][1]}" in log_of(process),
+			f"{cause} is not in the log: {log_of(process)}")
+		give_back()
+		await_state(t, settings, "ok")
+		expect_equal(status_of(t, settings)[0], 0, "exit status of byok status")
+	expect_equal(log_of(process).count("the key of data1 is ok again"), len(cases), "lines of healing")
+
+
+@test
+def one_bad_look_raises_nothing(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1")
+	vault.fault_add(match="unwrapkey", times=1, **FIREWALL)
+	wait_until(lambda: "a look at the key of data1 failed" in log_of(process), "line about it")
+	count = len(vault.log(operation="unwrapkey"))
+	vault.wait_for_log(count=count + 2, operation="unwrapkey")
+	await_state(t, settings, "ok", "ok")
+	expect("the key of data1 is" not in log_of(process), log_of(process))
+
+
+@test
+def a_vault_that_is_not_there_is_no_lost_key(t):
+	vault = t.vault()
+	settings, _, _ = served(t, vault, "data1", on_key_loss="lock-after=1s")
+	vault.stop()
+	await_state(t, settings, "degraded", "vault-unreachable")
+	time.sleep(2)
+	expect(is_serving(t, settings, "data1"), "it was locked for an outage")
+	vault.start()
+
+
+@test
+def by_default_a_loss_locks_nothing(t):
+	vault = t.vault()
+	settings, _, _ = served(t, vault, "data1")
+	vault.revoke("bank", CLIENT_ID)
+	await_state(t, settings, "lost")
+	count = len(vault.log(operation="unwrapkey"))
+	vault.wait_for_log(count=count + 3, operation="unwrapkey")
+	expect(is_serving(t, settings, "data1"), "it is not served any more")
+
+
+@test
+def a_loss_that_lasts_locks_if_the_settings_say_so_and_heals_by_itself(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1", on_key_loss="lock-after=2s")
+	write_pattern(t, 9)
+	vault.key_delete("bank", "broker")
+	wait_until(lambda: not socket_of(t, "data1").exists(), "lock")
+	wait_until(lambda: volumes(t, settings)["data1"]["state"] == "waiting", "waiting volume")
+	expect_equal(volumes(t, settings)["data1"]["cause"], "key-gone", "the cause")
+	expect("its key has been lost for" in log_of(process), log_of(process))
+	vault.key_recover("bank", "broker")
+	wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 60)
+	read_pattern(t, 9)
+
+
+@test
+def a_volume_that_somebody_locked_is_not_brought_back(t):
+	vault = t.vault()
+	settings, _, _ = served(t, vault, "data1", "data2", on_key_loss="lock-after=60s")
+	t.byok("lock", "data1", "--config", settings)
+	count = len(vault.log(operation="unwrapkey"))
+	vault.wait_for_log(count=count + 3, operation="unwrapkey")
+	expect_equal(volumes(t, settings)["data1"]["state"], "locked", "state")
+
+
+@test
+def the_version_before_opens_a_disk_whose_present_one_is_gone(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", probe_interval=600, probe_retry=600)
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+	stop(process)
+	vault.key_disable("bank", "broker", version=newest[-32:])
+	process = t.start("serve", *disks, "--config", settings,
+		ready=lambda: is_serving(t, settings, "data1"))
+	stop(process)
+	vault.key_disable("bank", "broker", version=vault.kid[-32:])
+	t.start("serve", *disks, "--config", settings,
+		ready=lambda: volumes(t, settings).get("data1", {}).get("cause") == "key-disabled")
+
+
+@test
+def an_agent_that_dies_in_the_middle_of_a_move_costs_nothing(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1")
+	passphrase = t.byok("rescue", disks[0], "--config", settings).stdout
+	for operation in ("unwrapkey", "wrapkey"):
+		newest = vault.key_rotate("bank", "broker")
+		vault.fault_add(match=operation, delay=1, times=1)
+		vault.log_clear()
+		wait_until(lambda: any(f["used"] for f in vault.fault_list()), "call")
+		os.kill(status_of(t, settings)[1]["agent"]["pid"], signal.SIGKILL)
+		wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version", 60)
+		expect_equal(t.byok("rescue", disks[0], "--config", settings).stdout, passphrase,
+			"the passphrase")
+		vault.fault_clear()
+
+
+# --- telling ---
+
+
+def hook(t, body):
+	path = t.file("hook", f"#!/bin/sh\n{body}\n")
+	path.chmod(0o755)
+	return path
+
+
+@test
+def a_program_is_told_of_each_change_without_a_shell_or_a_secret(t):
+	vault = t.vault()
+	told = t.path("told")
+	program = hook(t, f'echo "$# $*" >>{told}; env >{told}.env; ls -l /proc/$$/fd >{told}.fd')
+	settings, _, _ = served(t, vault, "data1", on_key_change=program)
+	lines = lambda: told.read_text().splitlines() if told.exists() else []
+	wait_until(lambda: lines() == [f"4 data1 ok ok {vault.kid}"], f"first call, but {lines()}")
+	vault.key_disable("bank", "broker", all=True)
+	wait_until(lambda: len(lines()) > 1, "call")
+	expect_equal(lines()[1], f"4 data1 lost key-disabled {vault.kid}", "what it was told")
+	vault.key_enable("bank", "broker", all=True)
+	wait_until(lambda: len(lines()) > 2, "call")
+	expect_equal(lines()[2], f"4 data1 ok ok {vault.kid}", "what it was told")
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: len(lines()) > 3, "call")
+	expect_equal(lines()[3], f"4 data1 ok ok {newest}", "what it was told")
+	names = {line.split("=")[0] for line in t.path("told.env").read_text().splitlines()}
+	expect(names <= {"PATH", "PWD", "SHLVL", "_", "OLDPWD"}, f"its environment: {names}")
+	wait_until(lambda: "hook" in t.path("told.fd").read_text(), "list of descriptors")
+	expect("socket" not in t.path("told.fd").read_text(), t.path("told.fd").read_text())
+
+
+@test
+def a_program_that_hangs_or_is_not_there_holds_nothing_up(t):
+	vault = t.vault()
+	program = hook(t, "sleep 600")
+	settings, _, process = served(t, vault, "data1", on_key_change=program)
+	vault.key_disable("bank", "broker", all=True)
+	await_state(t, settings, "lost")
+	wait_until(lambda: "on_key_change was ended" in log_of(process), "its end", 60)
+	vault.key_enable("bank", "broker", all=True)
+	await_state(t, settings, "ok")
+	program.unlink()
+	vault.key_disable("bank", "broker", all=True)
+	wait_until(lambda: "on_key_change ended with 127" in log_of(process), "line about it", 60)
+	expect(is_serving(t, settings, "data1"), "the volume suffered")
