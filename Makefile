@@ -104,8 +104,8 @@ savedefconfig: | $(PACKAGES)/build
 
 # --- which files a feature brings ---------------------------------------------------------------
 
-FILES_VAULT := io/https.c app/identity.c app/vault_agent.c app/vault_attempt.c app/vault_role.c \
-	platform/secret_heap.c
+FILES_VAULT := io/https.c io/tls_profile.c app/identity.c app/vault_agent.c app/vault_attempt.c \
+	app/vault_role.c platform/secret_heap.c
 FILES_ARGON2ID := crypto/argon2id.c
 # io/ublk_process.c and io/nbd_*.c serve two data paths each: where neither is on, nothing calls
 # them, and the linker leaves them out.

@@ -29,12 +29,6 @@
 
 #define RETRY_AFTER_MAX_MS (3600 * 1000u)
 
-/* Forward secrecy and authenticated encryption; every Key Vault has spoken these for years. */
-#define CIPHER_SUITES                                                  \
-	"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:"     \
-	"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:" \
-	"ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-CHACHA20-POLY1305"
-
 /* libcurl's allocation functions take no context, so this one is of the whole process. */
 static struct secret_heap memory;
 
@@ -267,10 +261,9 @@ static bool set_fixed_options(CURL *handle, const struct https_options *options)
 	       SET(CURLOPT_USERAGENT, "byok") &&
 	       SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) &&
 	       SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
-	       SET(CURLOPT_SSL_CIPHER_LIST, CIPHER_SUITES) && SET(CURLOPT_SSL_VERIFYPEER, 1L) &&
-	       SET(CURLOPT_SSL_VERIFYHOST, 2L) && SET(CURLOPT_SSL_SESSIONID_CACHE, 0L) &&
-	       SET(CURLOPT_SSL_CTX_FUNCTION, prepare_tls) && SET(CURLOPT_CAINFO_BLOB, &roots) &&
-	       SET(CURLOPT_MAXCONNECTS, 2L) &&
+	       SET(CURLOPT_SSL_VERIFYPEER, 1L) && SET(CURLOPT_SSL_VERIFYHOST, 2L) &&
+	       SET(CURLOPT_SSL_SESSIONID_CACHE, 0L) && SET(CURLOPT_SSL_CTX_FUNCTION, prepare_tls) &&
+	       SET(CURLOPT_CAINFO_BLOB, &roots) && SET(CURLOPT_MAXCONNECTS, 2L) &&
 	       SET(CURLOPT_MAXLIFETIME_CONN, CONNECTION_LIFE_MAX_S) &&
 	       SET(CURLOPT_TCP_KEEPALIVE, 1L) && SET(CURLOPT_HTTP09_ALLOWED, 0L) &&
 	       SET(CURLOPT_WRITEFUNCTION, take_body) && SET(CURLOPT_HEADERFUNCTION, take_header);

@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -807,6 +808,37 @@ class TheWayToTheVault(VaultAgentTest):
 		self.vault.restart()
 		answer = agent.unwrap(self.kid, self.wrapped)
 		self.assertEqual((answer.word, answer.secret), ("ok", self.secret), answer.detail)
+
+	def shake_hands(self, ciphers):
+		"""(whether a server with these ciphers came to terms, the agent's answer)"""
+		stem = pathlib.Path(self.vault.ca_file).parent / "ok_any.vault.azure.net"
+		context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+		context.maximum_version = ssl.TLSVersion.TLSv1_2
+		context.set_ciphers(ciphers)
+		context.load_cert_chain(f"{stem}.pem", f"{stem}.key")
+		with socket.socket() as server:
+			server.bind(("127.0.0.1", 0))
+			server.listen()
+			agent = self.agent(deadline_ms=5000, connect_to=f"127.0.0.1:{server.getsockname()[1]}")
+			agent.ask_for(GET_KEY, self.kid)
+			connection, _ = server.accept()
+			server.close()
+			try:
+				context.wrap_socket(connection, server_side=True).close()
+				is_agreed = True
+			except ssl.SSLError:
+				connection.close()
+				is_agreed = False
+			return is_agreed, agent.receive()
+
+	def test_only_ciphers_with_forward_secrecy_and_authentication_are_offered(self):
+		for ciphers in ("ECDHE+AESGCM+AES256", "ECDHE+AESGCM+AES128"):
+			with self.subTest(ciphers):
+				self.assertTrue(self.shake_hands(ciphers)[0])
+		for ciphers in ("kRSA+AESGCM", "ECDHE+SHA1", "ECDHE+SHA256:!AESGCM:!CHACHA20", "ECDHE+CHACHA20"):
+			with self.subTest(ciphers):
+				is_agreed, answer = self.shake_hands(ciphers)
+				self.assertEqual((is_agreed, answer.word), (False, "tls"), answer.detail)
 
 	def test_something_that_is_not_http_is_told(self):
 		with socket.socket() as speaker:
