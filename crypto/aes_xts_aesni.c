@@ -10,6 +10,8 @@
 #define V_XOR(a, b) _mm_xor_si128(a, b)
 #define V_XOR3(a, b, c) V_XOR(a, V_XOR(b, c))
 #define V_LEFT(vector, bytes) _mm_slli_si128(vector, bytes)
+#define V_OUT_LEFT(vector, i) _mm_slli_epi64(vector, i)
+#define V_OUT_RIGHT(vector, i) _mm_srli_epi64(vector, 64 - (i))
 #define V_CARRIES(a, b) _mm_srli_epi32(_mm_unpackhi_epi32(a, b), 24)
 #define V_WORD_0(vector) _mm_shuffle_epi32(vector, 0xfc)
 #define V_WORD_1(vector) _mm_shuffle_epi32(vector, 0xfd)

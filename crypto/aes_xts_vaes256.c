@@ -10,6 +10,10 @@
 #define V_XOR(a, b) _mm256_xor_si256(a, b)
 #define V_XOR3(a, b, c) V_XOR(V_XOR(a, b), c)
 #define V_LEFT(vector, bytes) _mm256_bslli_epi128(vector, bytes)
+#define PLACES(i) _mm256_set_epi64x(2 * (i) + 1, 2 * (i) + 1, 2 * (i), 2 * (i))
+#define V_OUT_LEFT(vector, i) _mm256_sllv_epi64(vector, PLACES(i))
+#define V_OUT_RIGHT(vector, i) \
+	_mm256_srlv_epi64(vector, _mm256_sub_epi64(_mm256_set1_epi64x(64), PLACES(i)))
 #define V_CARRIES(a, b) _mm256_srli_epi32(_mm256_unpackhi_epi32(a, b), 16)
 #define V_WORD_0(vector) _mm256_shuffle_epi32(vector, 0xfc)
 #define V_WORD_1(vector) _mm256_shuffle_epi32(vector, 0xfd)
