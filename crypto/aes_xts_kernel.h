@@ -45,7 +45,7 @@ enum {
 	CACHE_LINE_SIZE = 64,
 };
 
-_Static_assert(AES_XTS_SECTOR_SIZE_MIN % GROUP_SIZE == 0, "sectors are whole groups of blocks");
+_Static_assert(AES_XTS_SECTOR_SIZE_MIN % (2 * GROUP_SIZE) == 0, "sectors are pairs of groups");
 _Static_assert(GROUP_SIZE / CACHE_LINE_SIZE <= LAST_ROUND - 1, "one line per round is prefetched");
 
 /* What stays the same over all groups. Tweaks are carried "white", with the last round key added:
@@ -121,10 +121,24 @@ struct tweaks {
 	_Alignas(64) uint8_t of_groups[2][8][sizeof(VECTOR)];
 };
 
-/* `ahead` is where to prefetch from, and is never read otherwise. Tweaks are stepped between the
- * rounds, so that AES has something to do all the time; KEEP_ORDER holds compilers to that. */
+/* The tweaks of the first group of a sector. */
+INLINE void start_sector(struct tweaks *tweaks, const uint8_t first_tweak[static 16],
+			 const struct constants *constants)
+{
+	uint8_t(*next)[sizeof(VECTOR)] = tweaks->of_groups[0];
+	VECTOR first = V_BROADCAST(first_tweak);
+
+#define START(i) V_STORE(next[i], START_TWEAK(i, first, constants));
+	EACH_VECTOR(START)
+#undef START
+}
+
+/* Begins with the tweaks of its first group in hand, and leaves those of the next sector's.
+ * `ahead` is where to prefetch from, and is never read otherwise. Between the rounds of a group,
+ * the tweaks of the next one are made, so that AES has something to do all the time; KEEP_ORDER
+ * holds compilers to that. */
 INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_size,
-			     const uint8_t first_tweak[static 16], struct tweaks *tweaks,
+			     const uint8_t next_first_tweak[static 16], struct tweaks *tweaks,
 			     const uint8_t rounds[static AES_XTS_ROUND_KEYS][64],
 			     const struct constants *constants, bool encrypt, uintptr_t ahead)
 {
@@ -132,10 +146,8 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 	uint8_t *target = sector->target;
 	uint8_t(*now)[sizeof(VECTOR)] = tweaks->of_groups[0];
 	uint8_t(*next)[sizeof(VECTOR)] = tweaks->of_groups[1];
-	VECTOR first = V_BROADCAST(first_tweak);
 	VECTOR round_key;
 
-#define START(i) V_STORE(now[i], START_TWEAK(i, first, constants));
 #define BEGIN(i) \
 	VECTOR block##i = V_XOR3(V_LOAD(source + 16 * LANES * i), V_LOAD(now[i]), constants->first);
 #define MIDDLE(i) \
@@ -147,7 +159,7 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 			   IN_PLACE(5), IN_PLACE(6), IN_PLACE(7)                            \
 			 :                                                                  \
 			 : "memory");
-#define STEP(r, i)                                                           \
+#define STEP_PAIR(r, i)                                                      \
 	if (r == 3 + i) {                                                    \
 		VECTOR a = V_LOAD(now[i]), b = V_LOAD(now[i + 1]);           \
                                                                              \
@@ -155,22 +167,31 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 		V_STORE(next[i], a);                                         \
 		V_STORE(next[i + 1], b);                                     \
 	}
-#define MIDDLE_ROUND(r)                                                                       \
+#define STEP(r) STEP_PAIR(r, 0) STEP_PAIR(r, 2) STEP_PAIR(r, 4) STEP_PAIR(r, 6)
+#define START_ONE(r, i) \
+	if (r == 3 + i) \
+		V_STORE(next[i], START_TWEAK(i, V_BROADCAST(next_first_tweak), constants));
+#define START(r)                                                                        \
+	START_ONE(r, 0)                                                                 \
+	START_ONE(r, 1) START_ONE(r, 2) START_ONE(r, 3) START_ONE(r, 4) START_ONE(r, 5) \
+		START_ONE(r, 6) START_ONE(r, 7)
+#define MIDDLE_ROUND(r, MAKE_TWEAKS)                                                          \
 	round_key = V_LOAD(rounds[r]);                                                        \
 	if ((r - 1) * CACHE_LINE_SIZE < GROUP_SIZE)                                           \
 		_mm_prefetch((const char *)(ahead + (r - 1) * CACHE_LINE_SIZE), _MM_HINT_T0); \
-	STEP(r, 0) STEP(r, 2) STEP(r, 4) STEP(r, 6) EACH_VECTOR(MIDDLE) KEEP_ORDER
+	MAKE_TWEAKS(r) EACH_VECTOR(MIDDLE) KEEP_ORDER
+#define ROUND_AND_STEP(r) MIDDLE_ROUND(r, STEP)
+#define ROUND_AND_START(r) MIDDLE_ROUND(r, START)
 #define FINISH(i)                                                                      \
 	round_key = V_LOAD(now[i]);                                                    \
 	V_STORE(target + 16 * LANES * i, encrypt ? V_ENCRYPT_LAST(block##i, round_key) \
 						 : V_DECRYPT_LAST(block##i, round_key));
 
-	EACH_VECTOR(START)
-	for (size_t at = 0; at < sector_size; at += GROUP_SIZE) {
+	for (size_t left = sector_size - GROUP_SIZE; left > 0; left -= GROUP_SIZE) {
 		uint8_t(*spare)[sizeof(VECTOR)] = now;
 
 		EACH_VECTOR(BEGIN)
-		EACH_MIDDLE_ROUND(MIDDLE_ROUND)
+		EACH_MIDDLE_ROUND(ROUND_AND_STEP)
 		EACH_VECTOR(FINISH)
 		now = next;
 		next = spare;
@@ -178,12 +199,21 @@ INLINE void transform_sector(const struct aes_xts_sector *sector, size_t sector_
 		target += GROUP_SIZE;
 		ahead += GROUP_SIZE;
 	}
+	/* Sectors have an even number of groups: the last one's tweaks stand where the next
+	 * sector's first do not. */
+	EACH_VECTOR(BEGIN)
+	EACH_MIDDLE_ROUND(ROUND_AND_START)
+	EACH_VECTOR(FINISH)
 
-#undef START
 #undef BEGIN
 #undef MIDDLE
+#undef STEP_PAIR
 #undef STEP
+#undef START_ONE
+#undef START
 #undef MIDDLE_ROUND
+#undef ROUND_AND_STEP
+#undef ROUND_AND_START
 #undef FINISH
 }
 
@@ -207,6 +237,7 @@ INLINE void kernel_run(const struct aes_xts_key *key, const struct sector_run *r
 			memcpy(tweaks[i], counter, 16);
 		}
 		encrypt_tweaks(tweaks, key->rounds.tweak);
+		start_sector(&group_tweaks, tweaks[0], &constants);
 		for (size_t i = 0; i < count; i++) {
 			/* Behind the batch, the run most likely goes on. */
 			uintptr_t ahead = i + sectors_ahead < count
@@ -214,7 +245,8 @@ INLINE void kernel_run(const struct aes_xts_key *key, const struct sector_run *r
 						  : (uintptr_t)sectors[i].source +
 							    sectors_ahead * sector_size;
 
-			transform_sector(&sectors[i], sector_size, tweaks[i], &group_tweaks,
+			transform_sector(&sectors[i], sector_size,
+					 tweaks[MINIMUM(i + 1, count - 1)], &group_tweaks,
 					 data_rounds, &constants, encrypt, ahead);
 		}
 	}
