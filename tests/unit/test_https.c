@@ -1,6 +1,8 @@
 /* The pure parts; everything with a socket is shown by tests/program/test_vault_agent.py. */
 #include "io/https.h"
 
+#include <bearssl.h>
+
 #include "tests/unit/test.h"
 
 #define EXAMPLE "Sun, 06 Nov 1994 08:49:37 GMT" /* RFC 9110 §5.6.7 */
@@ -139,4 +141,28 @@ TEST(a_token_in_clear_text_is_our_own_mistake)
 	request.url = "file:///etc/passwd";
 	EXPECT_ABORT(exchange(&client, &request));
 	https_close(&client);
+}
+
+TEST(connections_offer_nothing_but_tls_1_2_with_forward_secrecy_and_authenticated_encryption)
+{
+	/* RFC 5289 §3.2 */
+	const uint16_t good[] = {0xc02b, 0xc02c, 0xc02f, 0xc030};
+	br_x509_minimal_context certificates;
+	br_ssl_client_context client;
+
+	/* libcurl calls it for every connection. */
+	br_ssl_client_init_full(&client, &certificates, NULL, 0);
+	EXPECT_EQUAL(client.eng.version_min, 0x0303);
+	EXPECT_EQUAL(client.eng.version_max, 0x0303);
+	EXPECT_EQUAL(client.eng.suites_num, ARRAY_COUNT(good));
+	for (size_t i = 0; i < client.eng.suites_num; i++) {
+		bool is_good = false;
+
+		for (size_t j = 0; j < ARRAY_COUNT(good); j++)
+			is_good |= client.eng.suites_buf[i] == good[j];
+		EXPECT_TRUE(is_good);
+	}
+	EXPECT_TRUE(client.eng.iaes_cbcenc == NULL && client.eng.ides_cbcenc == NULL);
+	EXPECT_TRUE(br_multihash_getimpl(&certificates.mhash, br_md5_ID) == NULL);
+	EXPECT_TRUE(br_multihash_getimpl(&certificates.mhash, br_sha1_ID) == NULL);
 }
