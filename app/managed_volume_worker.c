@@ -174,8 +174,8 @@ static void worker_serves(struct managed_volume *managed, const char *device_pat
 		log_info("%s on %s is unlocked: " MANAGED_VOLUME_DEVICES "/%s is %s", managed->name,
 			 managed->disk_path, managed->name, managed->device_path);
 	else
-		log_info("%s on %s is served again, by process %d; its users waited for %llu ms",
-			 managed->name, managed->disk_path, (int)managed->worker.pid,
+		log_info("%s on %s is served again, by process %d, after %llu ms", managed->name,
+			 managed->disk_path, (int)managed->worker.pid,
 			 (unsigned long long)(clock_now_ms() - managed->paused_since_ms));
 	managed->paused_since_ms = 0;
 }
@@ -427,8 +427,7 @@ static void plan_restart(struct managed_volume *managed, bool was_well, bool was
 			managed->restart_backoff.attempt = 1;
 		if (managed->cause == OK)
 			managed->cause = FAIL_ROLE_DIED;
-		log_warning("the worker of %s is gone (%s); its users wait; another one is started "
-			    "in %.1f s",
+		log_warning("the worker of %s is gone (%s); another one is started in %.1f s",
 			    managed->name, status_sentence(managed->cause), (double)wait_ms / 1000);
 	}
 	managed->due_ms = clock_now_ms() + wait_ms;

@@ -196,7 +196,7 @@ def a_worker_that_dies_is_replaced_without_the_vault(t):
 	os.kill(old, signal.SIGKILL)
 	wait_until(lambda: has_other_worker(t, settings, old), "new worker")
 	read_pattern(t, 9)
-	expect("its users waited for" in log_of(process), log_of(process))
+	expect("is served again" in log_of(process), log_of(process))
 
 
 @test
