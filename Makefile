@@ -23,8 +23,8 @@ SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all asan bench-crypto constant-time fleet fleet-processes unit unit-programs vm-programs \
-	test tidy size kconfig-costs run power-cuts bench-disk menuconfig savedefconfig clean \
-	distclean help
+	test tidy size kconfig-costs run run-systemd power-cuts kills bench-disk menuconfig \
+	savedefconfig clean distclean help
 all: $(O)/byok
 	@:
 
@@ -47,7 +47,8 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs constant-time run power-cuts asan bench-disk fleet fleet-processes
+	kconfig-costs constant-time run run-systemd power-cuts kills asan bench-disk fleet \
+	fleet-processes
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
@@ -235,9 +236,9 @@ unit-programs: $(UNIT_PROGRAMS)
 $(O)/vm-programs/%: $(OBJECTS)/tests/vm/%.o
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $< $(LINK_END)
--include $(OBJECTS)/tests/vm/recorder.d
+-include $(OBJECTS)/tests/vm/recorder.d $(OBJECTS)/tests/vm/load.d
 
-vm-programs: $(O)/vm-programs/recorder
+vm-programs: $(O)/vm-programs/recorder $(O)/vm-programs/load
 	@:
 
 FLEET := $(patsubst %.c,$(OBJECTS)/%.o,$(wildcard tests/fleet/*.c))
@@ -292,6 +293,15 @@ power-cuts: | $(PACKAGES)/build $(PACKAGES)/vm
 	@$(MAKE) --no-print-directory all
 	@tests/vm/run --power-cuts $(or $(COUNT),60)
 
+# COUNT of them at least, on every data path; some are part of every `make run`.
+kills: | $(PACKAGES)/build $(PACKAGES)/vm
+	@$(MAKE) --no-print-directory all
+	@tests/vm/run --kills $(or $(COUNT),120)
+
+run-systemd: | $(PACKAGES)/build $(PACKAGES)/vm
+	@$(MAKE) --no-print-directory all
+	@tests/vm/run --systemd
+
 # WORDS="--rounds 5 ..." go to the program.
 bench-disk: | $(PACKAGES)/build $(PACKAGES)/test
 	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
@@ -311,7 +321,9 @@ help:
 	@echo "make NAME_defconfig   take a ready choice: $(NAMES)"
 	@echo "make savedefconfig    write what differs from the defaults to defconfig"
 	@echo "make run              boot a VM in which byok does its main job"
+	@echo "make run-systemd      boot a VM with systemd, byok's unit and a service on its disk"
 	@echo "make power-cuts       only its power cuts, COUNT=60 of them"
+	@echo "make kills            only its kills and upgrades under load, COUNT=120 kills"
 	@echo "make test             every test; closes with one line that adds them up"
 	@echo "make unit | tidy      only the unit tests (gcc) | only the source checks"
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"

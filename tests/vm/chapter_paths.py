@@ -229,8 +229,8 @@ for each in DEVICES:
 	add_end_steps(every_path, each)
 	add_read_only_steps(every_path, each)
 	add_weak_disk_steps(every_path, each)
-for each in ("dm-crypt", "nbd-kernel"):
-	add_death_steps(every_path, each)
+# What more kills do is in chapter_life.
+add_death_steps(every_path, "nbd-kernel")
 
 
 @every_path.step("the machine is powered off")
@@ -256,6 +256,8 @@ add_format_step(old_kernel)
 add_fallback_step(old_kernel, "dm-crypt")
 add_basic_steps(old_kernel, "dm-crypt")
 add_end_steps(old_kernel, "dm-crypt")
+add_basic_steps(old_kernel, "nbd-kernel")
+add_end_steps(old_kernel, "nbd-kernel")
 add_fallback_step(old_kernel, "dm-crypt")
 add_absence_step(old_kernel, "ublk", None, UBLK_ABSENT)
 add_absence_step(old_kernel, "dm-crypt", "dm_crypt", DM_CRYPT_ABSENT)

@@ -18,7 +18,7 @@ from initramfs import Archive  # noqa: E402
 
 QEMU = "qemu-system-x86_64"
 MEMORY_MIB = 1024
-BOOT_SECONDS = 90
+BOOT_SECONDS = 180
 # How long after its own limit in the guest an answer may take to arrive.
 ANSWER_SECONDS = 20
 # Without -cx16, QEMU 7.2's emulation of cmpxchg16b crashes the kernel in about half of the boots.
@@ -41,24 +41,25 @@ class Answer:
 class Machine:
 	"""One boot, from power-on to power-off."""
 
-	def __init__(self, *, image, console_log, disks, files, arguments="", accelerator=EMULATION,
-			interactive=False, devices=()):
+	def __init__(self, *, image, console_log, disks, files=None, arguments="",
+			accelerator=EMULATION, interactive=False, devices=(), root=None):
 		"""`image` is the folder that make-image fills; `files` (path -> content, executable) are
-		laid over it. `arguments` go onto the kernel's command line, `devices` onto QEMU's. The
-		console goes to `console_log`, and to the terminal as well when `interactive`."""
+		laid over it. With `root`, an image of a file system, the machine boots from that instead,
+		and has only the kernel from `image`. `arguments` go onto the kernel's command line,
+		`devices` onto QEMU's. The console goes to `console_log`, and to the terminal as well when
+		`interactive`."""
 		self.console_log = console_log
 		self.started = time.monotonic()
 		self.pending = b""
 		self.next_id = 0
 
-		initramfs = console_log.with_suffix(".initramfs")
-		initramfs.write_bytes(self.laid_over((image / "initramfs.cpio.zst").read_bytes(), files))
 		ours, theirs = socket.socketpair()
 		command = [
 			QEMU, *accelerator, "-smp", "2", "-m", f"{MEMORY_MIB}M", "-no-reboot",
 			"-nodefaults", "-no-user-config", "-display", "none",
-			"-kernel", str(image / "vmlinuz"), "-initrd", str(initramfs),
-			"-append", f"console=ttyS0 quiet panic=-1 {arguments}",
+			"-kernel", str(image / "vmlinuz"), *self.root_options(image, root, files or {}),
+			"-append", "console=ttyS0 quiet panic=-1"
+			+ (" root=/dev/nvme0n1 rw " if root else " ") + arguments,
 			"-chardev", ("stdio,signal=off" if interactive else "null")
 			+ f",id=console,logfile={console_log}", "-serial", "chardev:console",
 			"-device", "virtio-serial-pci", "-chardev", f"socket,id=channel,fd={theirs.fileno()}",
@@ -78,6 +79,15 @@ class Machine:
 			pass_fds=[theirs.fileno()])
 		theirs.close()
 		self.channel = ours
+
+	def root_options(self, image, root, files):
+		if root:
+			# The kernel has the drivers of these built in.
+			return ["-drive", f"file={root},format=raw,if=none,id=root", "-device",
+				"nvme,drive=root,serial=root"]
+		initramfs = self.console_log.with_suffix(".initramfs")
+		initramfs.write_bytes(self.laid_over((image / "initramfs.cpio.zst").read_bytes(), files))
+		return ["-initrd", str(initramfs)]
 
 	@staticmethod
 	def laid_over(image, files):

@@ -6,6 +6,7 @@ import time
 
 import chapter_paths
 from chapter_bad_disk import bad_disk
+from chapter_life import PATHS_IN_SHORT, kills
 from chapter_power import CUTS_IN_SHORT, power_cuts
 from scene import CLIENT_ID, DISKS, watch_refused_connections
 from steps import Chapter, check
@@ -376,4 +377,4 @@ def _(scene):
 
 
 CHAPTERS = [new_broker, next_boot, without_byok, no_vault, no_ublk, *chapter_paths.CHAPTERS,
-	power_cuts(CUTS_IN_SHORT), bad_disk]
+	kills(1, PATHS_IN_SHORT), power_cuts(CUTS_IN_SHORT), bad_disk]

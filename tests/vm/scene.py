@@ -88,8 +88,9 @@ class Scene:
 			with open(path, "wb") as file:
 				file.truncate(DISK_MIB << 20)
 
-	def boot(self, arguments="", interactive=False, image=None):
-		"""Returns the seconds from power-on to the first answer. `image`: another one."""
+	def boot(self, arguments="", interactive=False, image=None, files=None):
+		"""Returns the seconds from power-on to the first answer. `image`: another one; `files` are
+		laid over it, as Machine does."""
 		config = f"key = {self.kid}\nidentity = {CLIENT_ID}\nca_file = /etc/byok/test-ca.pem\n"
 		hosts = f"127.0.0.1 localhost\n{IMDS_ADDRESS} {VAULT}.vault.azure.net\n"
 		with open(self.vault.ca_file, "rb") as file:
@@ -98,7 +99,7 @@ class Scene:
 			files={"etc/byok/byok.conf": (config.encode(), False),
 			"etc/byok/test-ca.pem": (authority, False),
 			"etc/hosts": (hosts.encode(), False),
-			"etc/boot.d/clock": (CLOCK.encode(), True)},
+			"etc/boot.d/clock": (CLOCK.encode(), True), **(files or {})},
 			arguments=arguments, interactive=interactive, image=image)
 
 	def power_on(self, interactive=False, image=None, **options):
