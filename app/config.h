@@ -30,6 +30,7 @@ struct config {
 	uint32_t expected_volumes; /* not ready before as many are served */
 	uint32_t fleet_size;       /* machines that share the vault */
 	uint32_t data_path;        /* enum config_data_path */
+	uint32_t allow_discards;   /* what a file system does not use is given back to the disk */
 	uint32_t queue_count;      /* of each volume; 0: one per CPU, up to the build's limit */
 	uint32_t attempt_timeout_s;
 	uint32_t operation_deadline_s;

@@ -80,7 +80,7 @@ static enum status open_device(void **state, const struct data_path_options *opt
 				       .is_read_only = volume->is_read_only,
 				       .is_rotational = volume->disk->is_rotational,
 				       .has_write_cache = volume->disk->has_write_cache,
-				       .can_trim = volume->allows_discard,
+				       .can_trim = block_engine_can_discard(volume),
 			       },
 			       connected->fds, &count));
 	/* If this fails, the device's users go on waiting, for the next process. */

@@ -22,6 +22,7 @@ static enum status take_words(struct message_worker_start *start, const struct a
 	*start = (struct message_worker_start){
 		.data_path = socket_path != NULL ? DATA_PATH_NBD_SOCKET : DATA_PATH_UBLK,
 		.queue_count = arguments->config.queue_count,
+		.allows_discards = arguments->config.allow_discards,
 	};
 	if (!message_text_set(start->disk_path, sizeof(start->disk_path), disk_path))
 		return FAIL_DISK_ABSENT;

@@ -95,6 +95,7 @@ static enum status fill_start(struct message_worker_start *start,
 		.first_unit = managed->layout.first_unit,
 		.is_read_only = managed->volume.is_read_only,
 		.queue_count = config->queue_count,
+		.allows_discards = config->allow_discards,
 	};
 	snprintf(start->disk_path, sizeof(start->disk_path), "%s", managed->disk_path);
 	snprintf(start->name, sizeof(start->name), "%s", managed->name);

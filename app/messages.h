@@ -130,7 +130,8 @@ struct message_worker_start {
 	char worker_path[MESSAGE_WORKER_PATH_SIZE]; /* where the worker can be found */
 	char uuid[40];                              /* of the disk */
 	uint64_t mark;                              /* by which its device is found */
-	uint8_t reserved[248];
+	uint32_t allows_discards;
+	uint8_t reserved[244];
 };
 
 enum worker_state {

@@ -60,6 +60,7 @@ static enum status open_all(struct volume_server *server, const struct message_w
 			   .key = server->key_memory.bytes,
 			   .sector_size = start->sector_size},
 		.is_read_only = start->is_read_only != 0,
+		.allows_discard = start->allows_discards != 0,
 	};
 	TRY(data_path_prepare_process(&server->path, kind, &options, &server->volume));
 	TRY(lockdown_disk_role(folder_of(folder, start->socket_path)));

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "platform/clock.h"
@@ -186,6 +187,18 @@ static long ask_block_device(int fd, unsigned long request, void *answer)
 	return syscall(SYS_ioctl, fd, request, answer);
 }
 
+/* Through a ring, that is since Linux 6.12. An older one would refuse each discard, which a file
+ * system takes for an error of the disk. */
+static bool kernel_can_discard(void)
+{
+	struct utsname kernel;
+	unsigned version = 0, release = 0;
+
+	if (uname(&kernel) != 0 || sscanf(kernel.release, "%u.%u", &version, &release) != 2)
+		return false;
+	return version > 6 || (version == 6 && release >= 12);
+}
+
 static enum status describe_block_device(struct backing_disk *disk, dev_t device)
 {
 	int logical_size = 0;
@@ -211,7 +224,7 @@ static enum status describe_block_device(struct backing_disk *disk, dev_t device
 		!read_queue_attribute(device, "write_cache", cache, sizeof(cache)) ||
 		strncmp(cache, "write back", 10) == 0;
 	disk->has_fua = queue_number(device, "fua", 0) != 0;
-	if (queue_number(device, "discard_max_bytes", 0) > 0)
+	if (kernel_can_discard() && queue_number(device, "discard_max_bytes", 0) > 0)
 		disk->discard_granularity =
 			MAXIMUM((uint32_t)queue_number(device, "discard_granularity", 0),
 				disk->logical_block_size);

@@ -20,7 +20,7 @@ struct backing_disk {
 	uint64_t size_bytes;
 	uint32_t logical_block_size; /* the smallest unit that can be read or written */
 	uint32_t physical_block_size;
-	uint32_t discard_granularity; /* bytes; 0 if it cannot discard */
+	uint32_t discard_granularity; /* bytes; 0 if a ring cannot discard on it */
 	bool is_block_device;         /* else a regular file */
 	bool is_writable;             /* opened so */
 	bool is_direct;               /* O_DIRECT: nothing stays behind in the page cache */

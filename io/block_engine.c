@@ -332,6 +332,11 @@ bool block_engine_is_idle(const struct block_engine *engine)
 	return engine->tags_open == 0;
 }
 
+bool block_engine_can_discard(const struct block_volume *volume)
+{
+	return volume->allows_discard && volume->disk->discard_granularity > 0;
+}
+
 const struct block_limits *block_engine_limits(const struct block_engine *engine)
 {
 	return &engine->limits;
@@ -406,8 +411,7 @@ enum status block_engine_open(struct block_engine **engine_out,
 			   .sector_size = volume->cipher.sector_size,
 			   .transfer_size_max = pool->buffer_size,
 			   .is_writable = volume->disk->is_writable && !volume->is_read_only,
-			   .can_discard =
-				   volume->allows_discard && volume->disk->discard_granularity > 0},
+			   .can_discard = block_engine_can_discard(volume)},
 		.ring = ring,
 		.pool = pool,
 		.complete = complete,

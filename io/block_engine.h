@@ -81,6 +81,9 @@ MUST_CHECK enum status block_engine_open(struct block_engine **engine,
 /* Close the ring first. Sets *engine to NULL; harmless if it is. */
 void block_engine_close(struct block_engine **engine);
 
+/* Whether discards may be offered for it. */
+bool block_engine_can_discard(const struct block_volume *volume);
+
 const struct block_limits *block_engine_limits(const struct block_engine *engine);
 
 /* `tag` must not be under way. For a WRITE its buffer holds the plaintext, which is encrypted where

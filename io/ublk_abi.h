@@ -3,7 +3,7 @@
  * commands nor GET_FEATURES. Little-endian machines only, as all of byok.
  *
  * Facts only, no functions; what they are for stands in ublk_control.h and ublk_queue.h. Left out
- * is what byok does not use: discard, zoned devices, user copy, zero copy, unprivileged devices.
+ * is what byok does not use: zoned devices, user copy, zero copy, unprivileged devices.
  */
 #ifndef IO_UBLK_ABI_H
 #define IO_UBLK_ABI_H
@@ -97,13 +97,25 @@ struct ublk_basic_parameters {
 	uint64_t virtual_boundary_mask;
 };
 
-#define UBLK_PARAMETERS_BASIC (UINT32_C(1) << 0)
+struct ublk_discard_parameters {
+	uint32_t alignment;        /* bytes */
+	uint32_t granularity;      /* bytes; not 0 */
+	uint32_t units_max;        /* of 512 bytes, in one request */
+	uint32_t zeroes_units_max; /* the same for WRITE_ZEROES */
+	uint16_t segments_max;     /* 1 */
+	uint16_t reserved;
+};
 
-/* The driver's own structure goes on (discard, zones); it takes as much as `size` says. */
+#define UBLK_PARAMETERS_BASIC (UINT32_C(1) << 0)
+#define UBLK_PARAMETERS_DISCARD (UINT32_C(1) << 1)
+
+/* The driver's own structure goes on (zones); it takes as much as `size` says. */
 struct ublk_parameters {
 	uint32_t size;  /* of this structure */
 	uint32_t kinds; /* which of the following count */
 	struct ublk_basic_parameters basic;
+	struct ublk_discard_parameters discard;
+	uint32_t pad;
 };
 
 enum ublk_operation {
@@ -155,7 +167,9 @@ _Static_assert(sizeof(struct ublk_basic_parameters) == 32, "basic parameters");
 _Static_assert(offsetof(struct ublk_basic_parameters, request_units_max) == 8, "basic parameters");
 _Static_assert(offsetof(struct ublk_basic_parameters, device_units) == 16, "basic parameters");
 _Static_assert(offsetof(struct ublk_parameters, basic) == 8, "parameters");
-_Static_assert(sizeof(struct ublk_parameters) == 40, "parameters");
+_Static_assert(sizeof(struct ublk_discard_parameters) == 20, "discard parameters");
+_Static_assert(offsetof(struct ublk_parameters, discard) == 40, "parameters");
+_Static_assert(sizeof(struct ublk_parameters) == 64, "parameters");
 _Static_assert(sizeof(struct ublk_request_descriptor) == 24, "request descriptor");
 _Static_assert(offsetof(struct ublk_request_descriptor, first_unit) == 8, "request descriptor");
 _Static_assert(UBLK_DESCRIPTORS_STRIDE == 98304, "descriptor area");

@@ -169,16 +169,13 @@ enum status ublk_control_add(struct ublk_control *control, struct ublk_device_in
 }
 
 enum status ublk_control_set_parameters(struct ublk_control *control, uint32_t device_id,
-					const struct ublk_basic_parameters *parameters)
+					const struct ublk_parameters *parameters)
 {
-	const struct ublk_parameters all = {
-		.size = sizeof(all),
-		.kinds = UBLK_PARAMETERS_BASIC,
-		.basic = *parameters,
-	};
+	struct ublk_parameters sized = *parameters;
 
-	memcpy(control->process.exchange->buffer, &all, sizeof(all));
-	return command(control, UBLK_SET_PARAMETERS, device_id, sizeof(all), 0);
+	sized.size = sizeof(sized);
+	memcpy(control->process.exchange->buffer, &sized, sizeof(sized));
+	return command(control, UBLK_SET_PARAMETERS, device_id, sizeof(sized), 0);
 }
 
 enum status ublk_control_get_queue_cpus(struct ublk_control *control, uint32_t device_id,

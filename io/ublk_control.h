@@ -47,9 +47,9 @@ MUST_CHECK enum status ublk_control_get_features(struct ublk_control *control, u
 MUST_CHECK enum status ublk_control_add(struct ublk_control *control,
 					struct ublk_device_info *info);
 
-/* Between add and start. */
+/* Between add and start. The size is filled in here. */
 MUST_CHECK enum status ublk_control_set_parameters(struct ublk_control *control, uint32_t device_id,
-						   const struct ublk_basic_parameters *parameters);
+						   const struct ublk_parameters *parameters);
 
 /* The CPUs from which the kernel sends requests to that queue. */
 MUST_CHECK enum status ublk_control_get_queue_cpus(struct ublk_control *control, uint32_t device_id,

@@ -16,6 +16,9 @@
 #define OPEN_PATIENCE_MS 10000
 #define OPEN_RETRY_MS 20
 
+/* In one request. Where the backing disk takes less at once, the kernel splits it there. */
+#define DISCARD_SIZE_MAX (1024u * 1024 * 1024)
+
 struct ublk_device {
 	struct ublk_device_info info;
 	char path[UBLK_DEVICE_PATH_SIZE];
@@ -30,8 +33,8 @@ static uint8_t shift_of(uint32_t power_of_two)
 	return (uint8_t)__builtin_ctz(power_of_two);
 }
 
-static struct ublk_basic_parameters parameters_of(const struct block_volume *volume,
-						  uint32_t request_size_max)
+static struct ublk_basic_parameters basic_parameters_of(const struct block_volume *volume,
+							uint32_t request_size_max)
 {
 	const struct backing_disk *disk = volume->disk;
 	const uint32_t logical_size = volume->cipher.sector_size;
@@ -53,6 +56,28 @@ static struct ublk_basic_parameters parameters_of(const struct block_volume *vol
 		parameters.attributes |= UBLK_ATTRIBUTE_VOLATILE_CACHE;
 	if (disk->has_write_cache && disk->has_fua)
 		parameters.attributes |= UBLK_ATTRIBUTE_FUA;
+	return parameters;
+}
+
+/* WRITE_ZEROES is not offered: zeros must reach the disk encrypted, and those that the block layer
+ * then writes itself come as many requests at once, not as one. */
+static struct ublk_parameters parameters_of(const struct block_volume *volume,
+					    uint32_t request_size_max)
+{
+	struct ublk_parameters parameters = {
+		.kinds = UBLK_PARAMETERS_BASIC,
+		.basic = basic_parameters_of(volume, request_size_max),
+	};
+
+	if (!block_engine_can_discard(volume))
+		return parameters;
+	parameters.kinds |= UBLK_PARAMETERS_DISCARD;
+	parameters.discard = (struct ublk_discard_parameters){
+		.granularity =
+			MAXIMUM(volume->disk->discard_granularity, volume->cipher.sector_size),
+		.units_max = DISCARD_SIZE_MAX / SECTOR_UNIT_SIZE,
+		.segments_max = 1,
+	};
 	return parameters;
 }
 
@@ -119,7 +144,7 @@ static enum status add(struct ublk_device *device, struct ublk_control *control,
 	const uint64_t recovery_flags = UBLK_FLAG_USER_RECOVERY | UBLK_FLAG_RECOVERY_REISSUE;
 	const uint64_t flags =
 		UBLK_FLAG_ENCODED_COMMANDS | (options->is_recoverable ? recovery_flags : 0);
-	struct ublk_basic_parameters parameters;
+	struct ublk_parameters parameters;
 
 	device->info = (struct ublk_device_info){
 		.device_id = options->device_id,

@@ -116,6 +116,7 @@ static bool read_descriptor(const struct ublk_request_descriptor *descriptor,
 	switch (operation & UBLK_OPERATION_MASK) {
 	case UBLK_READ: command->operation = BLOCK_READ; break;
 	case UBLK_WRITE: command->operation = BLOCK_WRITE; break;
+	case UBLK_DISCARD: command->operation = BLOCK_DISCARD; break;
 	case UBLK_FLUSH: *command = (struct block_command){.operation = BLOCK_FLUSH}; return true;
 	default: return false;
 	}
@@ -131,8 +132,9 @@ static void take_request(struct ublk_queue *queue, unsigned tag)
 		answer(queue, tag, EOPNOTSUPP);
 		return;
 	}
-	/* A size beyond the buffer's is refused by the engine, so what is cut here is not used. */
-	queue->tags[tag].size = (uint32_t)command.size;
+	/* A size beyond the buffer's is refused by the engine, so what is cut here is not used. A
+	 * discard moves nothing, and may be larger than a result can say. */
+	queue->tags[tag].size = command.operation == BLOCK_DISCARD ? 0 : (uint32_t)command.size;
 	block_engine_submit(queue->engine, tag, &command);
 }
 

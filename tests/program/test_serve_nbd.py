@@ -54,6 +54,28 @@ def qemu_io_patterns_fua_and_flush_work(t):
 
 
 @test
+def discards_punch_holes_into_the_file_only_if_they_are_allowed(t):
+	for allowed in ("no", "yes"):
+		disk, key = t.formatted(f"data-{allowed}")
+		data = t.file("data.raw", os.urandom(16 * MIB))
+		process, socket = t.nbd(disk, key, "--allow-discards", allowed)
+		t.must("nbdcopy", data, uri(socket))
+		info = json.loads(t.must("nbdinfo", "--json", uri(socket)).stdout)["exports"][0]
+		expect_equal(info["can_trim"], allowed == "yes", "can_trim")
+		before = disk.stat().st_blocks
+		# qemu-io keeps from the server what it does not offer, and calls that a success.
+		t.must("qemu-io", "-d", "unmap", "-f", "raw", "-c", "discard 1M 8M", uri(socket))
+		t.must("nbdcopy", uri(socket), t.path("back.raw"))
+		stop(process)
+		freed = (before - disk.stat().st_blocks) * 512
+		# The file system may need a block to note the hole.
+		expect_equal(round(freed / MIB), 8 if allowed == "yes" else 0, "MiB given back")
+		back, sent = t.path("back.raw").read_bytes(), data.read_bytes()
+		expect_equal(back[:MIB], sent[:MIB], "what lies before")
+		expect_equal(back[9 * MIB:], sent[9 * MIB:], "what lies behind")
+
+
+@test
 def a_volume_survives_a_restart_and_only_the_right_key_opens_it(t):
 	disk, key = t.formatted()
 	data = t.file("data.raw", os.urandom(MIB))

@@ -21,10 +21,12 @@ TEST(a_file_of_settings_comments_and_blanks_is_read)
 	struct config config;
 
 	EXPECT_OK(load(&config, "# a comment\n\n key = https://v.vault.azure.net/keys/k \r\n"
-				"data_path=nbd\n\tqueue_count =  3\nlog_level = debug"));
+				"data_path=nbd\n\tqueue_count =  3\nallow_discards = yes\n"
+				"log_level = debug"));
 	EXPECT_TEXT(config.key, "https://v.vault.azure.net/keys/k");
 	EXPECT_EQUAL(config.data_path, CONFIG_DATA_PATH_NBD);
 	EXPECT_EQUAL(config.queue_count, 3);
+	EXPECT_EQUAL(config.allow_discards, 1);
 	EXPECT_EQUAL(config.log_priority, LOG_PRIORITY_DEBUG);
 	EXPECT_TEXT(config.imds_endpoint, "http://169.254.169.254");
 }

@@ -186,6 +186,7 @@ TEST(what_binaries_of_different_age_say_to_each_other_keeps_its_shape)
 	EXPECT_EQUAL(message_size(MESSAGE_HANDOVER), 1216);
 	EXPECT_EQUAL(offsetof(struct message_worker_start, volume_key), 632);
 	EXPECT_EQUAL(offsetof(struct message_worker_start, mark), 848);
+	EXPECT_EQUAL(offsetof(struct message_worker_start, allows_discards), 856);
 }
 
 TEST(a_start_that_makes_no_sense_is_refused)

@@ -61,7 +61,19 @@ TEST(parameters_are_the_kernels_as_far_as_they_go)
 			  io_min_shift);
 	EXPECT_SAME_PLACE(ublk_basic_parameters, request_units_max, ublk_param_basic, max_sectors);
 	EXPECT_SAME_PLACE(ublk_basic_parameters, device_units, ublk_param_basic, dev_sectors);
+	EXPECT_SAME_PLACE(ublk_parameters, discard, ublk_params, discard);
+	EXPECT_SAME_PLACE(ublk_discard_parameters, alignment, ublk_param_discard,
+			  discard_alignment);
+	EXPECT_SAME_PLACE(ublk_discard_parameters, granularity, ublk_param_discard,
+			  discard_granularity);
+	EXPECT_SAME_PLACE(ublk_discard_parameters, units_max, ublk_param_discard,
+			  max_discard_sectors);
+	EXPECT_SAME_PLACE(ublk_discard_parameters, zeroes_units_max, ublk_param_discard,
+			  max_write_zeroes_sectors);
+	EXPECT_SAME_PLACE(ublk_discard_parameters, segments_max, ublk_param_discard,
+			  max_discard_segments);
 	EXPECT_EQUAL(UBLK_PARAMETERS_BASIC, UBLK_PARAM_TYPE_BASIC);
+	EXPECT_EQUAL(UBLK_PARAMETERS_DISCARD, UBLK_PARAM_TYPE_DISCARD);
 	EXPECT_EQUAL(UBLK_ATTRIBUTE_READ_ONLY, UBLK_ATTR_READ_ONLY);
 	EXPECT_EQUAL(UBLK_ATTRIBUTE_ROTATIONAL, UBLK_ATTR_ROTATIONAL);
 	EXPECT_EQUAL(UBLK_ATTRIBUTE_VOLATILE_CACHE, UBLK_ATTR_VOLATILE_CACHE);

@@ -147,6 +147,24 @@ TEST(a_write_with_fua_is_durable_on_the_disk_and_others_are_not)
 	EXPECT_FALSE(fake.operations[1].is_durable);
 }
 
+/* The volume is small, but the answer's number must not depend on it. */
+TEST(a_discard_that_the_volume_allows_reaches_the_disk_and_moves_nothing)
+{
+	struct fake_ublk_request *request;
+
+	prepare();
+	test.volume.allows_discard = true;
+	test.volume.data_offset_bytes = 8192;
+	test.volume.size_bytes = VOLUME_SIZE - 8192;
+	request = fake_ublk_ask(UBLK_DISCARD, UNITS_PER_SECTOR, 20 * UNITS_PER_SECTOR, NULL);
+	EXPECT_OK(serve());
+	EXPECT_EQUAL(request->answer_count, 1);
+	EXPECT_EQUAL(request->result, 0);
+	EXPECT_EQUAL(fake.started[FAKE_DISCARD], 1);
+	EXPECT_EQUAL(fake.operations[0].offset_bytes, 8192 + SECTOR_SIZE);
+	EXPECT_EQUAL(fake.operations[0].size, 20 * SECTOR_SIZE);
+}
+
 TEST(an_operation_that_was_never_offered_is_not_supported)
 {
 	static const uint32_t operations[] = {UBLK_DISCARD, UBLK_WRITE_SAME, UBLK_WRITE_ZEROES, 10,
