@@ -117,9 +117,10 @@ FILES_NBD_SOCKET := app/data_path_nbd.c
 FILES_AES_NI := crypto/aes_xts_aesni.c
 FILES_VAES := crypto/aes_xts_vaes%.c
 FILES_PROVISION := app/provision.c app/disk_blank.c app/cmd_provision.c
+FILES_METRICS := app/metrics.c app/supervisor_metrics.c
 FILES_BENCH := app/bench_%.c app/cmd_bench.c
 FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES PROVISION \
-	BENCH
+	METRICS BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
 FILES_OFF += $(if $(filter asan,$(FLAVOUR)),platform/relocate.c)

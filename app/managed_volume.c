@@ -49,10 +49,17 @@ const char *managed_volume_name(const struct managed_volume *managed)
 	return managed->name[0] != '\0' ? managed->name : "(no name)";
 }
 
+void managed_volume_count_repairs(struct managed_volume *managed, const struct volume *loaded)
+{
+	for (enum luks2_copy copy = LUKS2_PRIMARY; copy < LUKS2_COPIES; copy++)
+		managed->headers_repaired += loaded->copies[copy] == VOLUME_COPY_REPAIRED;
+}
+
 enum status managed_volume_load(struct managed_volume *managed)
 {
 	managed->is_loaded = false;
 	TRY(volume_load(&managed->volume, managed->disk_path));
+	managed_volume_count_repairs(managed, &managed->volume);
 	TRY(volume_check_policy(&managed->layout, &managed->volume));
 	TRY(volume_name_check(managed->volume.header.label));
 	managed->is_loaded = true;

@@ -68,6 +68,9 @@ struct managed_volume {
 	uint64_t round_ms;        /* what the vault needs for the whole fleet's unwraps */
 	enum status logged_cause; /* what was last said of it, and when */
 	uint64_t logged_ms;
+	uint32_t workers_lost;
+	uint32_t headers_repaired;
+	uint32_t rotations;
 
 	uint32_t request_id;       /* ASKING: of the request whose answer it waits for */
 	bool asks_previous;        /* ASKING: by the token's previous wrapping, after... */
@@ -186,6 +189,7 @@ void managed_volume_key_end(struct managed_volume *managed); /* gives up what is
 MUST_CHECK enum status managed_volume_open_slot(struct secret *volume_key,
 						const struct managed_volume *managed,
 						const uint8_t secret[static 32]);
+void managed_volume_count_repairs(struct managed_volume *managed, const struct volume *loaded);
 MUST_CHECK enum status managed_volume_check_cost(const struct managed_volume *managed);
 
 void managed_volume_handle(struct managed_volume *managed, enum volume_event event);

@@ -82,6 +82,7 @@ static enum status reload(struct managed_volume *managed)
 	struct luks2_layout layout;
 
 	TRY(volume_load(&fresh, managed->disk_path));
+	managed_volume_count_repairs(managed, &fresh);
 	TRY(volume_check_policy(&layout, &fresh));
 	if (strcmp(fresh.header.uuid, managed->volume.header.uuid) != 0)
 		return FAIL_HEADER_CHANGED;
@@ -182,6 +183,7 @@ static enum status finish_rotation(struct managed_volume *managed,
 	managed->token = key->rotation.new;
 	key->rotation_cause = OK;
 	key->is_news = true;
+	managed->rotations++;
 	return OK;
 }
 

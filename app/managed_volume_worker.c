@@ -460,6 +460,7 @@ static void worker_ended(struct managed_volume *managed, int wait_status)
 		locked(managed, WIFSIGNALED(wait_status));
 		return;
 	}
+	managed->workers_lost += managed->state != VOLUME_YIELDING;
 	is_awaited = managed->state == VOLUME_SERVING || managed->state == VOLUME_YIELDING ||
 		     managed->paused_since_ms != 0;
 	if (is_awaited) {

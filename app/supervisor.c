@@ -233,12 +233,28 @@ static bool is_due_sometime(const struct managed_volume *managed)
 	       (managed->state == VOLUME_FOUND && managed->due_ms > 0);
 }
 
+/* Who is told after each turn what there is to tell. */
+static void (*const listeners[])(struct supervisor *supervisor) = {
+#if CONFIG_METRICS
+	supervisor_tell_metrics,
+#endif
+	NULL,
+};
+
+static void tell_listeners(struct supervisor *supervisor)
+{
+	for (size_t i = 0; listeners[i] != NULL; i++)
+		listeners[i](supervisor);
+}
+
 static uint64_t next_wake_ms(const struct supervisor *supervisor)
 {
 	uint64_t wake_ms = supervisor->finds_disks ? supervisor->rescan_ms : NEVER;
 
 	wake_ms = MINIMUM(wake_ms, supervisor_keys_wake_ms(supervisor));
 	wake_ms = MINIMUM(wake_ms, supervisor_hooks_wake_ms(supervisor));
+	if (supervisor->metrics_due_ms != 0)
+		wake_ms = MINIMUM(wake_ms, supervisor->metrics_due_ms);
 	if (supervisor->agent.pid == 0)
 		wake_ms = MINIMUM(wake_ms, supervisor->agent_restart_ms);
 	if (supervisor_is_adopting(supervisor))
@@ -333,6 +349,7 @@ static enum status serve_until_stopped(struct supervisor *supervisor)
 		supervisor_watch_keys(supervisor);
 		supervisor_run_hooks(supervisor);
 		notify_progress(supervisor);
+		tell_listeners(supervisor);
 		TRY(turn(supervisor, next_wake_ms(supervisor)));
 	}
 	return OK;
@@ -391,6 +408,8 @@ static void tell_what_stays(const struct managed_volume *managed, enum superviso
 static void end_everything(struct supervisor *supervisor)
 {
 	come_to_rest(supervisor);
+	if (supervisor->phase == SUPERVISOR_STOPS)
+		tell_listeners(supervisor);
 	for (size_t i = 0; i < SUPERVISOR_CLIENTS_MAX; i++)
 		if (supervisor->clients[i].fd >= 0)
 			supervisor_drop_client(&supervisor->clients[i]);

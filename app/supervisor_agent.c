@@ -56,6 +56,7 @@ void supervisor_agent_ended(struct supervisor *supervisor, int wait_status)
 		  WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
 	if (supervisor->agent.socket_fd >= 0)
 		close(supervisor->agent.socket_fd);
+	supervisor->counters.agents_lost++;
 	plan_restart(supervisor);
 	for (size_t i = 0; i < supervisor->volume_count; i++)
 		if (supervisor->volumes[i]->state == VOLUME_ASKING)
@@ -204,6 +205,16 @@ static uint32_t operation_of(const struct supervisor *supervisor,
 	return operation != 0 ? operation : answer->operation;
 }
 
+static void count(struct metrics_counters *counters, const struct message_agent_answer *answer)
+{
+	/* Of an answer that nobody waits for, only its own word is known. */
+	if (answer->operation < AGENT_OPERATIONS)
+		counters->attempts[answer->operation]++;
+	if (answer->status != OK)
+		counters->failures[answer->status]++;
+	counters->waited_ms += answer->waited_ms;
+}
+
 /* One answer may be for several volumes, or for one that was locked in the meantime. */
 void supervisor_hear_agent(struct supervisor *supervisor)
 {
@@ -217,6 +228,7 @@ void supervisor_hear_agent(struct supervisor *supervisor)
 	if (status == OK)
 		status = agent_answer_check(&answer, &asked);
 	if (status == OK) {
+		count(&supervisor->counters, &answer);
 		backoff_reset(&supervisor->agent_backoff);
 		for (size_t i = 0; i < supervisor->volume_count; i++)
 			if (supervisor->volumes[i]->state == VOLUME_ASKING &&

@@ -1,13 +1,15 @@
 /* What the files of the supervisor share: supervisor.c runs the loop, supervisor_agent.c speaks to
  * the vault agent, supervisor_control.c to other byok commands, supervisor_workers.c finds the
  * workers of the supervisor before, supervisor_keys.c watches and follows the keys of volumes that
- * are served, supervisor_hook.c tells the operator's program of it. For nobody else. */
+ * are served, supervisor_hook.c tells the operator's program of it, supervisor_metrics.c tells
+ * Prometheus. For nobody else. */
 #ifndef APP_SUPERVISOR_STATE_H
 #define APP_SUPERVISOR_STATE_H
 
 #include "app/control.h"
 #include "app/key_url.h"
 #include "app/managed_volume.h"
+#include "app/metrics.h"
 #include "generated/config.h"
 
 #define SUPERVISOR_VOLUMES_MAX CONFIG_VOLUMES_MAX
@@ -48,6 +50,10 @@ struct supervisor {
 	uint32_t place; /* drawn at random: this machine's in the fleet that starts with it */
 	uint32_t last_request_id;
 	struct supervisor_follow follow;
+	struct metrics_counters counters;
+	int64_t wall_offset_ms;  /* from the clock that nobody sets to the other one */
+	uint64_t metrics_due_ms; /* when they are written again at the latest */
+	uint64_t metrics_digest; /* of what was written */
 	struct supervisor_client clients[SUPERVISOR_CLIENTS_MAX];
 	struct managed_volume *volumes[SUPERVISOR_VOLUMES_MAX];
 	size_t volume_count;
@@ -97,6 +103,10 @@ void supervisor_run_hooks(struct supervisor *supervisor);
 uint64_t supervisor_hooks_wake_ms(const struct supervisor *supervisor);
 MUST_CHECK bool supervisor_hook_ended(struct supervisor *supervisor, pid_t pid, int wait_status);
 void supervisor_end_hook(struct managed_volume *managed);
+
+/* Writes metrics.prom in the run directory, if it has anything new to say or is due; removes it
+ * when everything is stopped on purpose. */
+void supervisor_tell_metrics(struct supervisor *supervisor);
 
 /* Joins every worker that is there already; then hears what each one serves, which makes some
  * volumes one, and for some time holds back disks that may be served. */

@@ -11,6 +11,9 @@
 
 #define PATH_SIZE_MAX 4096
 
+#define PRIVATE_MODE 0600
+#define PUBLIC_MODE 0644
+
 static void close_fd(const int *fd)
 {
 	if (*fd > STDERR_FILENO)
@@ -131,14 +134,16 @@ static enum status sync_folder_of(const char *path)
 	return OK;
 }
 
-static enum status write_and_sync(const char *path, int flags, const void *bytes, size_t size)
+static enum status write_and_sync(const char *path, int flags, mode_t mode, const void *bytes,
+				  size_t size)
 {
-	FD_SCOPE int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0600);
+	FD_SCOPE int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, mode);
 	enum status status;
 
 	if (fd < 0)
 		return errno == EEXIST ? FAIL_FILE_EXISTS : FAIL_FILE;
-	status = file_write_all(fd, bytes, size);
+	/* Whatever the umask, or the mode of what a process before has left. */
+	status = fchmod(fd, mode) == 0 ? file_write_all(fd, bytes, size) : FAIL_FILE;
 	if (status == OK && fsync(fd) != 0)
 		status = FAIL_FILE;
 	if (status != OK)
@@ -152,7 +157,7 @@ enum status file_create(const char *path, const void *bytes, size_t size)
 
 	if (strcmp(path, "-") == 0)
 		return file_write_all(STDOUT_FILENO, bytes, size);
-	status = write_and_sync(path, O_EXCL, bytes, size);
+	status = write_and_sync(path, O_EXCL, PRIVATE_MODE, bytes, size);
 	if (status == OK)
 		status = sync_folder_of(path);
 	if (status != OK && status != FAIL_FILE_EXISTS)
@@ -160,14 +165,14 @@ enum status file_create(const char *path, const void *bytes, size_t size)
 	return status;
 }
 
-enum status file_replace(const char *path, const void *bytes, size_t size)
+static enum status replace(const char *path, mode_t mode, const void *bytes, size_t size)
 {
 	char temporary[PATH_SIZE_MAX];
 	enum status status;
 
 	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >= sizeof(temporary))
 		return FAIL_FILE;
-	status = write_and_sync(temporary, O_TRUNC, bytes, size);
+	status = write_and_sync(temporary, O_TRUNC, mode, bytes, size);
 	if (status == OK && rename(temporary, path) != 0) {
 		unlink(temporary);
 		status = FAIL_FILE;
@@ -177,6 +182,16 @@ enum status file_replace(const char *path, const void *bytes, size_t size)
 	if (status != OK)
 		log_errno(LOG_PRIORITY_ERROR, errno, "cannot replace %s", path);
 	return status;
+}
+
+enum status file_replace(const char *path, const void *bytes, size_t size)
+{
+	return replace(path, PRIVATE_MODE, bytes, size);
+}
+
+enum status file_publish(const char *path, const void *bytes, size_t size)
+{
+	return replace(path, PUBLIC_MODE, bytes, size);
 }
 
 bool file_exists(const char *path)

@@ -22,6 +22,9 @@ MUST_CHECK enum status file_create(const char *path, const void *bytes, size_t s
 /* Replaces the file by another with these bytes; whoever opens it finds the old or the new one. */
 MUST_CHECK enum status file_replace(const char *path, const void *bytes, size_t size);
 
+/* The same, for everybody to read. */
+MUST_CHECK enum status file_publish(const char *path, const void *bytes, size_t size);
+
 MUST_CHECK bool file_exists(const char *path);
 
 /* Makes a folder, mode 0755, unless it is there. */

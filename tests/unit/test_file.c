@@ -29,6 +29,18 @@ TEST(a_new_file_is_its_owners_only_and_is_not_overwritten)
 	EXPECT_TEXT(text, "first");
 }
 
+TEST(a_published_file_is_for_everybody_to_read_whatever_the_umask)
+{
+	struct stat information;
+	mode_t mask = umask(077);
+	enum status status = file_publish(at("published"), "x", 1);
+
+	umask(mask);
+	EXPECT_OK(status);
+	EXPECT_EQUAL(stat(at("published"), &information), 0);
+	EXPECT_EQUAL(information.st_mode & 0777, 0644);
+}
+
 TEST(a_file_is_replaced_whole_and_leaves_nothing_beside_it)
 {
 	char text[16];
