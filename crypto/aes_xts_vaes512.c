@@ -340,9 +340,11 @@ INLINE __m512i series_next_short(__m512i window, bool by_shifts)
 				   8);
 }
 
-/* Gives the first windows and what follows, which it also stores, as the series of each sector. The
- * places of its halves fit all three: they are counted through `next` and what stands beside it. */
+/* Of the halves of a sector's series. They fit the first windows, what follows and the last bits
+ * alike: they are counted through `next` and what stands beside it. */
 #define PLACES(i) _mm512_add_epi64(LOAD(constants->series), _mm512_set1_epi64(2 * i))
+
+/* Gives the first windows and what follows, which it also stores, as the series of each sector. */
 INLINE void series_finish(__m512i *first, __m512i *following, struct workspace *workspace,
 			  __m512i tweaks, size_t first_sector, size_t sector_size,
 			  const struct constants *constants, bool by_shifts)

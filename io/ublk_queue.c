@@ -44,7 +44,7 @@ struct ublk_queue {
 	bool was_attached;        /* it was posted */
 	sem_t is_started;         /* posted when the thread is ready, and when it has asked */
 	enum status start_status; /* known then: whether it is, and has */
-	enum status status;       /* the thread's own, until it is joined: whether it still serves */
+	enum status status;       /* the thread's own until it is joined: whether it still serves */
 
 	struct buffer_pool pool;
 	struct ring ring;

@@ -39,8 +39,8 @@ void ublk_queue_attach(struct ublk_queue *queue, int device_fd);
 MUST_CHECK enum status ublk_queue_await(struct ublk_queue *queue);
 
 /* Waits for the thread's end, which comes when the device is stopped or the queue fails, or if it
- * was never attached to one, and gives back its memory. OK if the kernel ended it and every request was answered. Sets *queue to NULL;
- * OK if it is. */
+ * was never attached to one, and gives back its memory. OK if the kernel ended it and every request
+ * was answered. Sets *queue to NULL; OK if it is. */
 MUST_CHECK enum status ublk_queue_join(struct ublk_queue **queue);
 
 #endif
