@@ -23,8 +23,8 @@ SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all asan bench-crypto constant-time fleet fleet-processes unit unit-programs vm-programs \
-	test tidy size kconfig-costs run run-systemd power-cuts kills bench-disk menuconfig \
-	savedefconfig clean distclean help
+	test tidy size kconfig-costs run run-systemd power-cuts kills bench-disk bench-volume \
+	menuconfig savedefconfig clean distclean help
 all: $(O)/byok
 	@:
 
@@ -308,6 +308,11 @@ bench-disk: | $(PACKAGES)/build $(PACKAGES)/test
 	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
 	@tests/bench/disk --byok $(BUILD)/variants/full-gcc/byok --folder $(BUILD) $(WORDS)
 
+# In the VM: one disk through ublk and through dm-crypt, in turns, COUNT times.
+bench-volume: | $(PACKAGES)/build $(PACKAGES)/vm
+	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
+	@tests/vm/run --bench-volume $(or $(COUNT),3)
+
 KEPT := $(addprefix $(BUILD)/,deps apt packages debs)
 clean:
 	@rm -rf $(filter-out $(KEPT),$(wildcard $(BUILD)/* $(BUILD)/.config*))
@@ -334,5 +339,6 @@ help:
 	@echo "make size             the binary's size by configuration; fails over the limit"
 	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
 	@echo "make bench-disk       byok's NBD beside qemu-nbd and nbdkit, with fio; takes minutes"
+	@echo "make bench-volume     in the VM: one disk through ublk and dm-crypt; takes minutes"
 	@echo "make clean            remove what was built, but not the third-party parts"
 	@echo "make distclean        remove those and .config too"
