@@ -47,8 +47,8 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs constant-time run run-systemd power-cuts kills asan bench-disk fleet \
-	fleet-processes
+	kconfig-costs constant-time run run-systemd power-cuts kills asan bench-disk bench-volume \
+	fleet fleet-processes
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))

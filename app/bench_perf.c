@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #define WATCHED_WORKLOAD 1
+#define RUN_TIME_NS 300000000u
 
 static void run_perf(char *const *words, int output_fd)
 {
@@ -28,33 +29,28 @@ static pid_t start_perf(char *const *words, int output_fd)
 	return pid;
 }
 
-static bool wait_for(pid_t pid)
-{
-	int state;
-
-	return pid > 0 && waitpid(pid, &state, 0) == pid && WIFEXITED(state) &&
-	       WEXITSTATUS(state) == 0;
-}
-
-/* Watches this process, or the whole machine where others do the work. */
+/* Watches this process, or the whole machine where others do the work, until perf has seen enough:
+ * on a slow machine it begins late. */
 static bool record(const struct bench_table *table, char *data)
 {
 	static struct bench_result result;
 	const struct bench_path *path = &table->paths[table->path_count - 1];
-	const uint64_t run_time_ns = table->is_quick ? 600000000 : 3000000000;
 	char whom[24] = "--all-cpus";
 	char *const words[] = {"perf",      "record", "-q",  "-B",    "-e",
 			       "cpu-clock", "-F",     "999", "-g",    "-o",
 			       data,        whom,     "--",  "sleep", table->is_quick ? "0.3" : "2",
 			       NULL};
-	pid_t pid;
-	enum status status;
+	enum status status = OK;
+	int state = 0;
+	pid_t pid, ended;
 
 	if (!path->is_served_elsewhere)
 		snprintf(whom, sizeof(whom), "--pid=%d", getpid());
 	pid = start_perf(words, STDERR_FILENO);
-	status = bench_disk_run(&result, &table->workloads[WATCHED_WORKLOAD], path, run_time_ns);
-	return wait_for(pid) && status == OK;
+	while ((ended = waitpid(pid, &state, status == OK ? WNOHANG : 0)) == 0)
+		status = bench_disk_run(&result, &table->workloads[WATCHED_WORKLOAD], path,
+					RUN_TIME_NS);
+	return pid > 0 && ended == pid && state == 0 && status == OK;
 }
 
 static void report(char *data, bench_perf_take *take, void *context)
@@ -78,7 +74,7 @@ static void report(char *data, bench_perf_take *take, void *context)
 		for (ssize_t i = 0; i < size; i++)
 			take(context, text[i]);
 	close(ends[0]);
-	(void)wait_for(pid);
+	(void)waitpid(pid, NULL, 0);
 }
 
 void bench_perf_watch(const struct bench_table *table, bench_perf_take *take, void *context)
