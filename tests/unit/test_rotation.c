@@ -75,6 +75,7 @@ enum status agent_session_ask(struct agent_session *asked, struct message_agent_
 	case AGENT_WRAP: return answer_wrap(answer, request);
 	case AGENT_UNWRAP: return answer_unwrap(answer, request);
 	case AGENT_TOKEN:
+	case AGENT_USER_DATA:
 	case AGENT_OPERATIONS: break;
 	}
 	return FAIL_MESSAGE;
