@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "app/commands.h"
+#include "app/control.h"
 #include "app/key_input.h"
 #include "app/vault_slot.h"
 #include "crypto/recovery_key.h"
@@ -177,7 +178,9 @@ enum status cmd_recovery(struct arguments *arguments)
 		if (strcmp(verbs[i].verb, arguments->operands[0]) != 0)
 			continue;
 		arguments_set_object(arguments, "%s", arguments->operands[1]);
-		return verbs[i].run(arguments);
+		TRY(verbs[i].run(arguments));
+		control_tell_change(&arguments->config);
+		return OK;
 	}
 	fprintf(stderr, "byok recovery: there is no %s; it is add, remove or test\n",
 		arguments->operands[0]);

@@ -1,6 +1,5 @@
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "app/commands.h"
 #include "app/control.h"
@@ -93,20 +92,6 @@ static enum status carry_out(struct plan *plan)
 	return first;
 }
 
-/* byok serve shows the new keys at once; that it does not run is fine. */
-static void tell_service(const struct config *config)
-{
-	struct message_control_request request = {.operation = CONTROL_LOOK};
-	struct message_control_done done;
-	int fd;
-
-	if (control_connect(&fd, config) != OK)
-		return;
-	if (control_ask(fd, &request, &done, NULL, NULL) != OK)
-		log_debug("byok serve was not told");
-	close(fd);
-}
-
 enum status cmd_rotate(struct arguments *arguments)
 {
 	static struct plan plan;
@@ -120,7 +105,7 @@ enum status cmd_rotate(struct arguments *arguments)
 	status = prepare_all(&plan);
 	if (status == OK)
 		status = carry_out(&plan);
-	tell_service(&arguments->config);
+	control_tell_change(&arguments->config);
 	agent_session_close(&plan.session);
 	if (status == OK && arguments->is_key_given && arguments->config.require_key != 0)
 		log_warning("require_key is set: the settings' key must be the new one before byok "

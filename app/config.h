@@ -39,10 +39,11 @@ struct config {
 	uint32_t probe_retry_s;     /* and at one that is not */
 	uint32_t follow_interval_s; /* from one question for the newest version to the next */
 	uint32_t lock_after_s;      /* on_key_loss: how long a key is lost first; 0: never */
-	char on_key_change[CONFIG_TEXT_SIZE];   /* a program to run; empty: none */
-	uint32_t log_priority;                  /* enum log_priority */
-	char provision_disks[CONFIG_TEXT_SIZE]; /* a path with one '*'; empty: none */
-	char provision_name[CONFIG_TEXT_SIZE];  /* a name with one '*' */
+	char on_key_change[CONFIG_TEXT_SIZE];    /* a program to run; empty: none */
+	char backup_directory[CONFIG_TEXT_SIZE]; /* for copies of headers; "none": no copies */
+	uint32_t log_priority;                   /* enum log_priority */
+	char provision_disks[CONFIG_TEXT_SIZE];  /* a path with one '*'; empty: none */
+	char provision_name[CONFIG_TEXT_SIZE];   /* a name with one '*' */
 	uint32_t provision_size_min_gib;
 	uint32_t provision_size_max_gib; /* 0: no limit */
 	uint32_t provision_check;        /* enum disk_blank_care */

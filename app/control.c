@@ -171,3 +171,16 @@ enum status control_ask(int fd, struct message_control_request *request,
 	*done = message.done;
 	return status;
 }
+
+void control_tell_change(const struct config *config)
+{
+	struct message_control_request request = {.operation = CONTROL_LOOK};
+	struct message_control_done done;
+	int fd;
+
+	if (control_connect(&fd, config) != OK)
+		return;
+	if (control_ask(fd, &request, &done, NULL, NULL) != OK)
+		log_debug("byok serve was not told of the change");
+	close(fd);
+}

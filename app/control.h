@@ -26,6 +26,9 @@ MUST_CHECK enum status control_receive(int client_fd, struct message_control_req
 /* For commands: connects to the supervisor. FAIL_SERVICE_ABSENT, FAIL_NOT_ROOT, FAIL_SYSTEM. */
 MUST_CHECK enum status control_connect(int *fd, const struct config *config);
 
+/* Has a supervisor, if one runs, look at headers and keys now: one was changed. */
+void control_tell_change(const struct config *config);
+
 /* Asks, calls `each` for every volume that is answered with (may be NULL), and returns the
  * supervisor's status. FAIL_MESSAGE for an answer that is not valid. */
 MUST_CHECK enum status

@@ -24,6 +24,17 @@ static void image_free(struct image *image)
 
 #define IMAGE_SCOPE __attribute__((cleanup(image_free)))
 
+static enum status open_as_loaded(struct volume_disk *disk, struct volume_work *work,
+				  const struct volume *volume)
+{
+	TRY(volume_disk_open(disk, volume->disk_path, VOLUME_DISK_READ));
+	TRY(volume_header_read(&work->current, work, disk));
+	return work->current.header.sequence_id == volume->header.sequence_id &&
+			       strcmp(work->current.header.uuid, volume->header.uuid) == 0
+		       ? OK
+		       : FAIL_HEADER_CHANGED;
+}
+
 /* Everything before the data, from a disk or file that still holds what was loaded. */
 static enum status image_read(struct image *image, struct volume_work *work,
 			      const struct volume *volume)
@@ -37,11 +48,7 @@ static enum status image_read(struct image *image, struct volume_work *work,
 	if (image->bytes == NULL)
 		return FAIL_OUT_OF_MEMORY;
 	image->size = (size_t)size;
-	TRY(volume_disk_open(&disk, volume->disk_path, VOLUME_DISK_READ));
-	TRY(volume_header_read(&work->current, work, &disk));
-	if (work->current.header.sequence_id != volume->header.sequence_id ||
-	    strcmp(work->current.header.uuid, volume->header.uuid) != 0)
-		return FAIL_HEADER_CHANGED;
+	TRY(open_as_loaded(&disk, work, volume));
 	return volume_disk_read(&disk, 0, image->bytes, image->size);
 }
 
@@ -58,6 +65,66 @@ enum status header_backup_save(const struct volume *volume, const char *path)
 		if (work->current.copies[copy] != VOLUME_COPY_GOOD)
 			return FAIL_DISK_READ_ONLY;
 	return file_create(path, image.bytes, image.size);
+}
+
+static bool is_same_state(const struct volume *a, const struct volume *b)
+{
+	return a->header.sequence_id == b->header.sequence_id &&
+	       strcmp(a->header.uuid, b->header.uuid) == 0;
+}
+
+static enum status copy_range(const struct file_draft *draft, const struct volume_disk *disk,
+			      uint64_t offset, uint64_t size)
+{
+	uint8_t piece[PIECE_SIZE];
+
+	for (uint64_t done = 0; done < size;) {
+		size_t part = (size_t)MINIMUM(sizeof(piece), size - done);
+
+		TRY(volume_disk_read(disk, offset + done, piece, part));
+		TRY(file_draft_write(draft, offset + done, piece, part));
+		done += part;
+	}
+	return OK;
+}
+
+static enum status copy_used(const struct file_draft *draft, const struct volume_disk *disk,
+			     const struct volume *volume)
+{
+	TRY(copy_range(draft, disk, 0, 2 * volume->header.header_size));
+	for (unsigned i = 0; i < LUKS2_KEYSLOTS; i++) {
+		const struct luks2_keyslot *keyslot = &volume->metadata.keyslots[i];
+
+		if (keyslot->exists)
+			TRY(copy_range(draft, disk, keyslot->area_offset, keyslot->area_size));
+	}
+	return OK;
+}
+
+enum status header_backup_keep(const struct volume *volume, const char *folder)
+{
+	static struct volume kept; /* too large for a stack */
+	VOLUME_WORK_SCOPE struct volume_work *work = NULL;
+	VOLUME_DISK_SCOPE struct volume_disk disk = {.lock_fd = -1};
+	FILE_DRAFT_SCOPE struct file_draft draft = {.fd = -1};
+	char path[VOLUME_PATH_SIZE];
+	struct luks2_layout layout;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s.header", folder, volume->header.uuid) >=
+	    sizeof(path))
+		return FAIL_FILE;
+	if (file_exists(path) && volume_load_unrepaired(&kept, path) == OK &&
+	    is_same_state(&kept, volume))
+		return OK;
+	TRY(file_make_folder(folder));
+	TRY(volume_header_begin_work(&work));
+	TRY(volume_check_policy(&layout, volume));
+	/* Under one lock, so that nobody changes one part after the other was read. */
+	TRY(open_as_loaded(&disk, work, volume));
+	TRY(file_draft_open(&draft, path));
+	TRY(copy_used(&draft, &disk, volume));
+	return file_draft_finish(&draft,
+				 2 * volume->header.header_size + volume->metadata.keyslots_size);
 }
 
 struct restoration {

@@ -13,6 +13,11 @@
 MUST_CHECK enum status header_backup_save(const struct volume *volume, const char *path);
 
 /* What is on the disk, as far as it can be read, and what was put there. */
+/* The same into FOLDER/UUID.header, in the place of an older one there, for the day on which nobody
+ * has made one. Keyslots that are not in use are left out, so that it takes little room. One that
+ * is as new as the volume is left as it is. The folder is made if need be. */
+MUST_CHECK enum status header_backup_keep(const struct volume *volume, const char *folder);
+
 struct header_backup_result {
 	bool had_header;          /* one that can be read */
 	uint64_t old_sequence_id; /* of that */

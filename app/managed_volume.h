@@ -31,10 +31,11 @@ struct managed_key {
 	enum key_state state;
 	enum status cause; /* what the last look came to, and what the other side said */
 	char detail[MESSAGE_TEXT_SIZE];
-	uint64_t since_ms;  /* in this state */
-	uint64_t proved_ms; /* the last good look; 0: none */
-	uint64_t due_ms;    /* the next one */
-	bool is_news;       /* not told to on_key_change yet */
+	uint64_t since_ms;        /* in this state */
+	uint64_t proved_ms;       /* the last good look; 0: none */
+	uint64_t due_ms;          /* the next one */
+	bool is_news;             /* not told to on_key_change yet */
+	enum status backup_cause; /* why there is no new copy of the header */
 
 	enum key_job job;
 	uint32_t request_id;
@@ -180,6 +181,9 @@ MUST_CHECK bool managed_volume_key_hear(struct managed_volume *managed,
 					struct message_agent_request *request,
 					const struct message_agent_answer *answer,
 					const char *newest, const struct config *config);
+
+/* Keeps a copy of the header as it was loaded, unless there is one. */
+void managed_volume_back_up(struct managed_volume *managed, const struct config *config);
 
 void managed_volume_key_end(struct managed_volume *managed); /* gives up what is under way */
 

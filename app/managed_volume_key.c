@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/agent_session.h"
+#include "app/header_backup.h"
 #include "app/keyvault.h"
 #include "app/vault_slot.h"
 #include "platform/entropy.h"
@@ -59,8 +60,10 @@ void managed_volume_key_seen(struct managed_volume *managed, enum status outcome
 		key->state = key_policy_next(before, event);
 		key->cause = outcome;
 		snprintf(key->detail, sizeof(key->detail), "%s", outcome == OK ? "" : detail);
-		if (outcome == OK)
+		if (outcome == OK) {
 			key->proved_ms = now_ms;
+			managed_volume_back_up(managed, config);
+		}
 		if (key_policy_word(key->state) != key_policy_word(before)) {
 			key->since_ms = now_ms;
 			key->is_news = true;
@@ -88,6 +91,27 @@ static enum status reload(struct managed_volume *managed)
 		return FAIL_HEADER_CHANGED;
 	managed->volume = fresh;
 	return volume_vault_token(&managed->token, &managed->volume);
+}
+
+void managed_volume_back_up(struct managed_volume *managed, const struct config *config)
+{
+	enum status status;
+
+	if (strcmp(config->backup_directory, "none") == 0)
+		return;
+	status = header_backup_keep(&managed->volume, config->backup_directory);
+	if (status != OK && status != managed->key.backup_cause)
+		log_warning("no copy of the header of %s is kept in %s: %s",
+			    managed_volume_name(managed), config->backup_directory,
+			    status_sentence(status));
+	managed->key.backup_cause = status;
+}
+
+/* After a change of byok's own, which the copy is to show. */
+static void back_up_change(struct managed_volume *managed, const struct config *config)
+{
+	if (reload(managed) == OK)
+		managed_volume_back_up(managed, config);
 }
 
 static const char *client_id_for(const struct managed_volume *managed, const struct config *config)
@@ -171,7 +195,8 @@ static enum status take_wrapping(struct managed_volume *managed,
 }
 
 static enum status finish_rotation(struct managed_volume *managed,
-				   const struct message_agent_answer *answer)
+				   const struct message_agent_answer *answer,
+				   const struct config *config)
 {
 	struct managed_key *key = &managed->key;
 
@@ -184,11 +209,12 @@ static enum status finish_rotation(struct managed_volume *managed,
 	key->rotation_cause = OK;
 	key->is_news = true;
 	managed->rotations++;
+	back_up_change(managed, config);
 	return OK;
 }
 
 /* What is proved needs no older wrapping beside it. */
-static void drop_previous(struct managed_volume *managed)
+static void drop_previous(struct managed_volume *managed, const struct config *config)
 {
 	struct rotation *rotation = &managed->key.rotation;
 	enum status status;
@@ -208,6 +234,7 @@ static void drop_previous(struct managed_volume *managed)
 	log_debug("%s: the wrapping by %s is dropped", managed_volume_name(managed),
 		  managed->token.previous.kid);
 	managed->token.previous = (struct vault_wrapping){0};
+	back_up_change(managed, config);
 }
 
 static void rotation_failed(struct managed_volume *managed, enum status status, const char *detail,
@@ -239,7 +266,7 @@ static enum status heard_look(struct managed_volume *managed, struct message_age
 		status = try_secret(managed, answer->secret);
 	managed_volume_key_seen(managed, status, answer->detail, config);
 	if (status == OK) {
-		drop_previous(managed);
+		drop_previous(managed, config);
 		return must_rotate ? begin_rotation(managed, request, &managed->token.current,
 						    answer, newest, config)
 				   : OK;
@@ -282,7 +309,7 @@ bool managed_volume_key_hear(struct managed_volume *managed, struct message_agen
 	case KEY_JOB_PROVES:
 		status = (enum status)answer->status;
 		if (status == OK)
-			status = finish_rotation(managed, answer);
+			status = finish_rotation(managed, answer, config);
 		break;
 	case KEY_JOB_NONE:
 	default: break;

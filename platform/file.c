@@ -134,16 +134,14 @@ static enum status sync_folder_of(const char *path)
 	return OK;
 }
 
-static enum status write_and_sync(const char *path, int flags, mode_t mode, const void *bytes,
-				  size_t size)
+static enum status write_and_sync(const char *path, const void *bytes, size_t size)
 {
-	FD_SCOPE int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, mode);
+	FD_SCOPE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, PRIVATE_MODE);
 	enum status status;
 
 	if (fd < 0)
 		return errno == EEXIST ? FAIL_FILE_EXISTS : FAIL_FILE;
-	/* Whatever the umask, or the mode of what a process before has left. */
-	status = fchmod(fd, mode) == 0 ? file_write_all(fd, bytes, size) : FAIL_FILE;
+	status = file_write_all(fd, bytes, size);
 	if (status == OK && fsync(fd) != 0)
 		status = FAIL_FILE;
 	if (status != OK)
@@ -157,7 +155,7 @@ enum status file_create(const char *path, const void *bytes, size_t size)
 
 	if (strcmp(path, "-") == 0)
 		return file_write_all(STDOUT_FILENO, bytes, size);
-	status = write_and_sync(path, O_EXCL, PRIVATE_MODE, bytes, size);
+	status = write_and_sync(path, bytes, size);
 	if (status == OK)
 		status = sync_folder_of(path);
 	if (status != OK && status != FAIL_FILE_EXISTS)
@@ -165,23 +163,76 @@ enum status file_create(const char *path, const void *bytes, size_t size)
 	return status;
 }
 
-static enum status replace(const char *path, mode_t mode, const void *bytes, size_t size)
+static bool draft_path(char path[static PATH_SIZE_MAX], const struct file_draft *draft)
+{
+	return (size_t)snprintf(path, PATH_SIZE_MAX, "%s.new", draft->path) < PATH_SIZE_MAX;
+}
+
+static enum status draft_failed(const struct file_draft *draft, enum status status)
+{
+	log_errno(LOG_PRIORITY_ERROR, errno, "cannot replace %s", draft->path);
+	return status;
+}
+
+static enum status open_draft(struct file_draft *draft, const char *path, mode_t mode)
 {
 	char temporary[PATH_SIZE_MAX];
-	enum status status;
 
-	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >= sizeof(temporary))
-		return FAIL_FILE;
-	status = write_and_sync(temporary, O_TRUNC, mode, bytes, size);
-	if (status == OK && rename(temporary, path) != 0) {
-		unlink(temporary);
-		status = FAIL_FILE;
-	}
-	if (status == OK)
-		status = sync_folder_of(path);
-	if (status != OK)
-		log_errno(LOG_PRIORITY_ERROR, errno, "cannot replace %s", path);
-	return status;
+	*draft = (struct file_draft){.fd = -1, .path = path};
+	if (draft_path(temporary, draft))
+		draft->fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+	/* Whatever the umask, or the mode of what a process before has left. */
+	if (draft->fd < 0 || fchmod(draft->fd, mode) != 0)
+		return draft_failed(draft, FAIL_FILE);
+	return OK;
+}
+
+enum status file_draft_open(struct file_draft *draft, const char *path)
+{
+	return open_draft(draft, path, PRIVATE_MODE);
+}
+
+enum status file_draft_write(const struct file_draft *draft, uint64_t offset, const void *bytes,
+			     size_t size)
+{
+	enum status status = lseek(draft->fd, (off_t)offset, SEEK_SET) < 0
+				     ? FAIL_FILE
+				     : file_write_all(draft->fd, bytes, size);
+
+	return status == OK ? OK : draft_failed(draft, status);
+}
+
+enum status file_draft_finish(struct file_draft *draft, uint64_t size)
+{
+	char temporary[PATH_SIZE_MAX];
+
+	if (!draft_path(temporary, draft) || ftruncate(draft->fd, (off_t)size) != 0 ||
+	    fsync(draft->fd) != 0 || rename(temporary, draft->path) != 0 ||
+	    sync_folder_of(draft->path) != OK)
+		return draft_failed(draft, FAIL_FILE);
+	close(draft->fd);
+	draft->fd = -1;
+	return OK;
+}
+
+void file_draft_close(struct file_draft *draft)
+{
+	char temporary[PATH_SIZE_MAX];
+
+	if (draft->fd < 0)
+		return;
+	close(draft->fd);
+	if (draft_path(temporary, draft))
+		(void)unlink(temporary);
+}
+
+static enum status replace(const char *path, mode_t mode, const void *bytes, size_t size)
+{
+	FILE_DRAFT_SCOPE struct file_draft draft = {.fd = -1};
+
+	TRY(open_draft(&draft, path, mode));
+	TRY(file_draft_write(&draft, 0, bytes, size));
+	return file_draft_finish(&draft, size);
 }
 
 enum status file_replace(const char *path, const void *bytes, size_t size)

@@ -25,6 +25,20 @@ MUST_CHECK enum status file_replace(const char *path, const void *bytes, size_t 
 /* The same, for everybody to read. */
 MUST_CHECK enum status file_publish(const char *path, const void *bytes, size_t size);
 
+/* The same piece by piece: what is not written is zeros, which take no room on the disk. */
+struct file_draft {
+	int fd;
+	const char *path; /* kept; the draft is PATH.new */
+};
+
+#define FILE_DRAFT_SCOPE __attribute__((cleanup(file_draft_close)))
+
+MUST_CHECK enum status file_draft_open(struct file_draft *draft, const char *path);
+MUST_CHECK enum status file_draft_write(const struct file_draft *draft, uint64_t offset,
+					const void *bytes, size_t size);
+MUST_CHECK enum status file_draft_finish(struct file_draft *draft, uint64_t size);
+void file_draft_close(struct file_draft *draft); /* removes one that was not finished */
+
 MUST_CHECK bool file_exists(const char *path);
 
 /* Makes a folder, mode 0755, unless it is there. */

@@ -101,7 +101,8 @@ class Test:
 
 	def settings(self, **values):
 		"""A configuration file with these lines, for --config."""
-		lines = {"run_directory": self.path("run"), "retry_cap": 1} | values
+		lines = {"run_directory": self.path("run"), "backup_directory": self.path("backups"),
+			"retry_cap": 1} | values
 		return self.file("byok.conf", "".join(f"{k} = {v}\n" for k, v in lines.items()))
 
 	def run(self, *command, timeout=120, **options):

@@ -242,6 +242,156 @@ def what_rotate_has_done_is_seen_at_once_in_status(t):
 	wait_until(lambda: volumes(t, settings)["data1"]["key"] == newest, "new key in status", 10)
 
 
+@test
+def a_supervisor_killed_at_any_call_of_a_move_leaves_it_to_the_next_one(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	passphrase = t.byok("rescue", disks[0], "--config", settings).stdout
+	write_pattern(t, 6)
+	for operation, after in (("unwrapkey", 0), ("wrapkey", 0), ("unwrapkey", 1), ("unwrapkey", 2)):
+		vault.fault_add(match=operation, after=after, times=1, delay=2)
+		newest = vault.key_rotate("bank", "broker")
+		wait_until(lambda: any(f["used"] for f in vault.fault_list()), "call")
+		process.kill()
+		process.wait()
+		vault.fault_clear()
+		expect_equal(t.byok("rescue", disks[0], "--config", settings).stdout, passphrase,
+			f"the passphrase after {operation} {after}")
+		process = t.start("serve", *disks, "--config", settings,
+			ready=lambda: is_serving(t, settings, "data1"))
+		wait_until(lambda: token_of(t, disks[0])["kid"] == newest and
+			"previous" not in token_of(t, disks[0]), "whole move", 60)
+		expect(luks2.both_are_whole_and_equal(disks[0]), "the copies of the header differ")
+	read_pattern(t, 6)
+
+
+@test
+def cryptsetup_may_change_the_header_while_versions_are_followed(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1")
+	disk, recovery = disks[0], t.path("data1.recovery")
+	passphrase = t.byok("rescue", disk, "--config", settings).stdout
+	token = t.file("token", '{"type":"somebody-else","keyslots":[]}')
+	keys = [recovery, t.file("second", "a second key")]
+
+	def change(*words):
+		"""True if it was made; cryptsetup, too, leaves a header alone that changed under it."""
+		done = t.run(t.tool("cryptsetup"), *words)
+		expect(done.returncode == 0 or "concurrent LUKS2 metadata update" in done.stderr, done.stderr)
+		return done.returncode == 0
+
+	for number in range(6):
+		newest = vault.key_rotate("bank", "broker")
+		deadline = time.monotonic() + 60
+		while token_of(t, disk)["kid"] != newest:
+			expect(time.monotonic() < deadline, "the new version is not taken")
+			change("token", "import", disk, "--token-id", 20, "--json-file", token)
+			if change("luksChangeKey", "-q", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", 1000,
+					"--key-file", keys[0], disk, keys[1]):
+				keys.reverse()
+			change("token", "remove", disk, "--token-id", 20)
+	t.must("cryptsetup", "token", "import", disk, "--token-id", 20, "--json-file", token)
+	expect_equal(metadata_of(t, disk)["metadata"]["tokens"]["20"]["type"], "somebody-else")
+	t.must("cryptsetup", "open", "--test-passphrase", "--key-file", keys[0], disk)
+	expect_equal(t.byok("rescue", disk, "--config", settings).stdout, passphrase, "the passphrase")
+	expect(luks2.both_are_whole_and_equal(disk), "the copies of the header differ")
+
+
+@test
+def a_header_without_room_for_another_wrapping_stays_and_is_told(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+
+	def fill(metadata):
+		used = len(luks2.read(disks[0]).text)
+		metadata["tokens"]["9"] = {"type": "somebody-else", "keyslots": [],
+			"x": "x" * (65536 - 4096 - 500 - used)}
+	luks2.change_metadata(disks[0], fill)
+	before = luks2.content_hash(disks[0])
+	vault.key_rotate("bank", "broker")
+	wait_until(lambda: access(t, settings)["rotation"] == "metadata-full", "refusal")
+	await_state(t, settings, "ok")
+	expect_equal(luks2.content_hash(disks[0]), before, "the disk")
+	expect(STATUSES["metadata-full"][1] in t.run(t.program, "status", "--config", settings).stdout,
+		"it is not in status")
+
+
+@test
+def a_disk_that_is_pulled_out_says_nothing_of_its_key(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1", "data2")
+	write_pattern(t, 4)
+	disks[0].rename(t.path("elsewhere"))
+	count = len(vault.log(operation="unwrapkey"))
+	vault.wait_for_log(count=count + 4, operation="unwrapkey")
+	await_state(t, settings, "ok")
+	read_pattern(t, 4)
+	t.path("elsewhere").rename(disks[0])
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+
+
+@test
+def another_identity_of_the_machine_is_not_taken_in_place_of_the_one_that_was_named(t):
+	other = "22222222-2222-3333-4444-555555555555"
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	stop(process)
+	vault.identity_remove(CLIENT_ID)
+	vault.identity_add(other)
+	vault.grant("bank", other)
+	vault.log_clear()
+	t.start("serve", *disks, "--config", settings,
+		ready=lambda: volumes(t, settings).get("data1", {}).get("cause") == "identity-none")
+	await_state(t, settings, "lost", "identity-none")
+	expect_equal(vault.log(operation="unwrapkey"), [], "unwraps by the other one")
+	vault.identity_add(CLIENT_ID)
+	wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 60)
+
+
+# --- copies of headers ---
+
+
+@test
+def a_copy_of_each_header_is_kept_new_and_brings_a_disk_back(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1")
+	disk = disks[0]
+	copy = t.path("backups") / f"{metadata_of(t, disk)['uuid']}.header"
+	kid_of_copy = lambda: next(token["kid"] for token in
+		metadata_of(t, copy)["metadata"]["tokens"].values() if token["type"] == "byok-akv")
+	wait_until(copy.exists, "copy")
+	expect_equal(kid_of_copy(), vault.kid, "the key in the copy")
+	about = copy.stat()
+	expect_equal((about.st_mode & 0o777, about.st_size), (0o600, 16 * 1024 * 1024), "mode and size")
+	expect(about.st_blocks * 512 < 2 * 1024 * 1024, f"it takes {about.st_blocks} blocks")
+	write_pattern(t, 3)
+	newest = vault.key_rotate("bank", "broker")
+	wait_until(lambda: kid_of_copy() == newest and
+		metadata_of(t, copy)["sequence_id"] == metadata_of(t, disk)["sequence_id"], "new copy")
+	t.byok("recovery", "remove", disk, "--config", settings)
+	wait_until(lambda: len(metadata_of(t, copy)["metadata"]["keyslots"]) == 1, "new copy")
+	stop(process)
+	for offset in (5000, 65536 + 5000):
+		luks2.overwrite(disk, offset, os.urandom(100))
+	t.byok("restore", disk, copy)
+	t.start("serve", disk, "--config", settings, ready=lambda: is_serving(t, settings, "data1"))
+	read_pattern(t, 3)
+
+
+@test
+def a_copy_that_cannot_be_kept_is_told_once_and_holds_nothing_up(t):
+	vault = t.vault()
+	settings, _, process = served(t, vault, "data1", backup_directory=t.file("in-the-way", "x"))
+	count = len(vault.log(operation="unwrapkey"))
+	vault.wait_for_log(count=count + 3, operation="unwrapkey")
+	expect_equal(log_of(process).count("no copy of the header of data1"), 1, "lines about it")
+	stop(process)
+	settings, _, process = served(t, vault, "data2", backup_directory="none")
+	expect(not t.path("backups").exists(), "copies were made")
+	expect("no copy" not in log_of(process), log_of(process))
+
+
 # --- watching ---
 
 
