@@ -1,6 +1,7 @@
 #include "app/supervisor_state.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,7 +65,9 @@ static uint64_t digest_of(const char *text)
 
 static void write_file(struct supervisor *supervisor, const char *path)
 {
-	static char text[METRICS_SIZE(SUPERVISOR_VOLUMES_MAX)];
+	size_t size = METRICS_SIZE(supervisor->volume_count);
+	/* Not static: every role would lock the room, which only the supervisor needs. */
+	char *text = malloc(size);
 	struct metrics_volume volumes[SUPERVISOR_VOLUMES_MAX];
 	struct metrics metrics = {
 		.volumes = volumes,
@@ -75,19 +78,24 @@ static void write_file(struct supervisor *supervisor, const char *path)
 	size_t length;
 	uint64_t digest;
 
+	/* The next turn may have it. */
+	if (text == NULL)
+		return;
 	/* What a worker that was found has not told yet has no disk. */
 	for (size_t i = 0; i < supervisor->volume_count; i++)
 		if (supervisor->volumes[i]->disk_path[0] != '\0')
 			volumes[metrics.volume_count++] =
 				describe(supervisor, supervisor->volumes[i]);
-	length = metrics_write(text, sizeof(text), &metrics);
+	length = metrics_write(text, size, &metrics);
 	digest = digest_of(text);
-	if (digest == supervisor->metrics_digest && clock_left_ms(supervisor->metrics_due_ms) > 0)
-		return;
-	supervisor->metrics_digest = digest;
-	supervisor->metrics_due_ms = clock_now_ms() + REWRITE_MS;
-	/* Logged; the next one may go better. */
-	(void)!file_publish(path, text, length);
+	if (digest != supervisor->metrics_digest ||
+	    clock_left_ms(supervisor->metrics_due_ms) == 0) {
+		supervisor->metrics_digest = digest;
+		supervisor->metrics_due_ms = clock_now_ms() + REWRITE_MS;
+		/* Logged; the next one may go better. */
+		(void)!file_publish(path, text, length);
+	}
+	free(text);
 }
 
 void supervisor_tell_metrics(struct supervisor *supervisor)
