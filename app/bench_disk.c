@@ -1,5 +1,6 @@
 #include "app/bench_disk.h"
 
+#include <stdlib.h>
 #include <time.h>
 
 #include "app/bench_table.h"
@@ -14,6 +15,7 @@ struct bench {
 	struct bench_table table;
 	struct backing_disk disk;
 	struct aes_xts_key key;
+	struct sector_run runs[CIPHER_RUNS];
 };
 
 /* The one disk, raw and through the engine. */
@@ -50,7 +52,7 @@ static double cpu_seconds(void)
 /* The cipher alone, over memory that no cache holds, as what a disk has just filled is not. */
 static enum status measure_cipher(struct bench *bench)
 {
-	static struct sector_run runs[CIPHER_RUNS];
+	struct sector_run *runs = bench->runs;
 	double *seconds = bench->table.cipher_seconds_per_gib;
 	struct buffer_pool pool = {0};
 	double began;
@@ -78,20 +80,23 @@ _Static_assert(8u * CIPHER_LAPS * CIPHER_RUN_SIZE * CIPHER_RUNS == 1u << 30,
 
 enum status bench_disk(struct arguments *arguments)
 {
-	static struct bench bench;
+	struct bench *bench = calloc(1, sizeof(*bench));
 	enum status status;
 
-	bench.disk.fd = -1;
-	status = bench_table_open(&bench.table, "disk", arguments);
+	if (bench == NULL)
+		return FAIL_OUT_OF_MEMORY;
+	bench->disk.fd = -1;
+	status = bench_table_open(&bench->table, "disk", arguments);
 	if (status == OK)
-		status = prepare(&bench, arguments);
+		status = prepare(bench, arguments);
 	if (status == OK)
-		status = measure_cipher(&bench);
+		status = measure_cipher(bench);
 	if (status == OK)
-		status = bench_table_measure(&bench.table);
+		status = bench_table_measure(&bench->table);
 	if (status == OK)
-		status = bench_table_tell(&bench.table, arguments);
-	bench_table_close(&bench.table);
-	backing_disk_close(&bench.disk);
+		status = bench_table_tell(&bench->table, arguments);
+	bench_table_close(&bench->table);
+	backing_disk_close(&bench->disk);
+	free(bench);
 	return status;
 }

@@ -1,5 +1,6 @@
 #include "app/bench_volume.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/bench_table.h"
@@ -22,20 +23,24 @@ static enum status claim_all(struct bench_table *table, struct backing_disk *dis
 
 enum status bench_volume(struct arguments *arguments)
 {
-	static struct bench_table table;
+	struct bench_table *table = calloc(1, sizeof(*table));
 	struct backing_disk disks[BENCH_PATHS_MAX];
-	enum status status = bench_table_open(&table, "volume", arguments);
+	enum status status;
 
+	if (table == NULL)
+		return FAIL_OUT_OF_MEMORY;
+	status = bench_table_open(table, "volume", arguments);
 	for (size_t i = 0; i < ARRAY_COUNT(disks); i++)
 		disks[i] = (struct backing_disk){.fd = -1};
 	if (status == OK)
-		status = claim_all(&table, disks, arguments);
+		status = claim_all(table, disks, arguments);
 	if (status == OK)
-		status = bench_table_measure(&table);
+		status = bench_table_measure(table);
 	if (status == OK)
-		status = bench_table_tell(&table, arguments);
+		status = bench_table_tell(table, arguments);
 	for (size_t i = 0; i < ARRAY_COUNT(disks); i++)
 		backing_disk_close(&disks[i]);
-	bench_table_close(&table);
+	bench_table_close(table);
+	free(table);
 	return status;
 }

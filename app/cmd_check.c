@@ -11,7 +11,7 @@
 #include "platform/entropy.h"
 #include "platform/json.h"
 
-#define JSON_SIZE (1024 * 1024)
+#define JSON_SIZE (128 * 1024)
 #define EXPIRY_WARNING_S (30 * 24 * 3600)
 #define DISKS_MAX 64
 

@@ -8,14 +8,8 @@
 #include "platform/file.h"
 
 #define FILE_SIZE_MAX 16384
-#define WORDS_MAX 5
 
 enum value_kind { TEXT, NUMBER, WORD, LOSS };
-
-struct word {
-	const char *text;
-	uint32_t value;
-};
 
 struct setting {
 	const char *key;
@@ -24,10 +18,18 @@ struct setting {
 	bool may_be_user_data; /* hurts nobody who has not asked for it, whatever it says */
 	uint32_t minimum;      /* of a NUMBER */
 	uint32_t maximum;
-	struct word words[WORDS_MAX]; /* of a WORD */
-	const char *takes;
+	const char *takes;     /* a WORD's words, with '|' between them */
+	const uint8_t *values; /* of the words; NULL: 0, 1, 2 ... */
 	const char *purpose;
 };
+
+static const uint8_t log_priorities[] = {LOG_PRIORITY_ERROR, LOG_PRIORITY_WARNING,
+					 LOG_PRIORITY_INFO, LOG_PRIORITY_DEBUG};
+
+_Static_assert(CONFIG_DATA_PATH_UBLK == 1 && CONFIG_DATA_PATH_DM_CRYPT == 2 &&
+		       CONFIG_DATA_PATH_NBD_KERNEL == 3 && CONFIG_DATA_PATH_NBD == 4 &&
+		       DISK_BLANK_WHOLE == 1,
+	       "as the words stand");
 
 static const struct setting settings[] = {
 	{.key = "key",
@@ -70,18 +72,12 @@ static const struct setting settings[] = {
 	{.key = "data_path",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, data_path),
-	 .words = {{"auto", CONFIG_DATA_PATH_AUTO},
-		   {"ublk", CONFIG_DATA_PATH_UBLK},
-		   {"dm-crypt", CONFIG_DATA_PATH_DM_CRYPT},
-		   {"nbd-kernel", CONFIG_DATA_PATH_NBD_KERNEL},
-		   {"nbd", CONFIG_DATA_PATH_NBD}},
 	 .takes = "auto|ublk|dm-crypt|nbd-kernel|nbd",
 	 .purpose = "how volumes are served; nbd: a socket in run_directory"},
 	{.key = "require_key",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, require_key),
 	 .may_be_user_data = true,
-	 .words = {{"no", 0}, {"yes", 1}},
 	 .takes = "no|yes",
 	 .purpose = "serve no disk that is under another key than key (default no)"},
 	{.key = "expected_volumes",
@@ -101,7 +97,6 @@ static const struct setting settings[] = {
 	{.key = "allow_discards",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, allow_discards),
-	 .words = {{"no", 0}, {"yes", 1}},
 	 .takes = "no|yes",
 	 .purpose = "tell the disk which blocks are free (default no)"},
 	{.key = "queue_count",
@@ -170,11 +165,8 @@ static const struct setting settings[] = {
 	{.key = "log_level",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, log_priority),
-	 .words = {{"error", LOG_PRIORITY_ERROR},
-		   {"warning", LOG_PRIORITY_WARNING},
-		   {"info", LOG_PRIORITY_INFO},
-		   {"debug", LOG_PRIORITY_DEBUG}},
 	 .takes = "error|warning|info|debug",
+	 .values = log_priorities,
 	 .purpose = "what is logged"},
 	{.key = "provision_disks",
 	 .kind = TEXT,
@@ -205,13 +197,11 @@ static const struct setting settings[] = {
 	{.key = "provision_check",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, provision_check),
-	 .words = {{"sample", DISK_BLANK_SAMPLE}, {"whole", DISK_BLANK_WHOLE}},
 	 .takes = "sample|whole",
 	 .purpose = "how much is read to prove that a disk is blank (default sample)"},
 	{.key = "user_data",
 	 .kind = WORD,
 	 .offset = offsetof(struct config, user_data),
-	 .words = {{"no", 0}, {"yes", 1}},
 	 .takes = "no|yes",
 	 .purpose = "the VM's user data may set what this file does not (default no)"},
 };
@@ -297,13 +287,20 @@ static bool set_number(uint32_t *target, const char *value, const struct setting
 
 static bool set_word(uint32_t *target, const char *value, const struct setting *setting)
 {
-	for (size_t i = 0; i < WORDS_MAX && setting->words[i].text != NULL; i++) {
-		if (strcmp(setting->words[i].text, value) != 0)
-			continue;
-		*target = setting->words[i].value;
-		return true;
+	const char *word = setting->takes;
+	const size_t length = strlen(value);
+
+	for (uint32_t i = 0;; i++) {
+		const size_t word_length = strcspn(word, "|");
+
+		if (word_length == length && strncmp(word, value, length) == 0) {
+			*target = setting->values == NULL ? i : setting->values[i];
+			return true;
+		}
+		if (word[word_length] == '\0')
+			return false;
+		word += word_length + 1;
 	}
-	return false;
 }
 
 /* "90s", "30m", "12h", "7d"; at most ten years. */
