@@ -24,7 +24,7 @@ SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .SUFFIXES:
 .PHONY: all asan bench-crypto constant-time fleet fleet-processes unit unit-programs vm-programs \
 	test tidy size kconfig-costs run run-systemd power-cuts kills bench-disk bench-volume \
-	menuconfig savedefconfig clean distclean help
+	bench-many-disks menuconfig savedefconfig clean distclean help
 all: $(O)/byok
 	@:
 
@@ -48,7 +48,7 @@ GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
 	kconfig-costs constant-time run run-systemd power-cuts kills asan bench-disk bench-volume \
-	fleet fleet-processes
+	bench-many-disks fleet fleet-processes
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
 ifneq ($(file <$(O)/config-source),$(CONFIG_SOURCE))
@@ -142,7 +142,8 @@ OPTIMISE := -O2
 $(OBJECTS)/app/%.o: OPTIMISE := -Oz
 $(OBJECTS)/platform/%.o: OPTIMISE := -Oz
 # Of the others, what stands in no request's way.
-SMALL := crypto/luks2_%.o crypto/selftest.o crypto/recovery_key.o crypto/base64.o io/https.o \
+SMALL := crypto/luks2_%.o crypto/antiforensic.o crypto/selftest.o crypto/recovery_key.o \
+	crypto/base64.o io/https.o io/buffer_pool.o \
 	io/nbd_kernel.o io/nbd_socket.o io/dm_crypt.o io/ublk_control.o io/ublk_control_process.o \
 	io/ublk_device.o io/ublk_process.o
 $(SMALL:%=$(OBJECTS)/%): OPTIMISE := -Oz
@@ -313,6 +314,10 @@ bench-volume: | $(PACKAGES)/build $(PACKAGES)/vm
 	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
 	@tests/vm/run --bench-volume $(or $(COUNT),3)
 
+bench-many-disks: | $(PACKAGES)/build $(PACKAGES)/test
+	@$(MAKE) --no-print-directory -s DEFCONFIG=full O=$(BUILD)/variants/full-gcc all
+	@tests/bench/many_disks --byok $(BUILD)/variants/full-gcc/byok $(WORDS)
+
 KEPT := $(addprefix $(BUILD)/,deps apt packages debs)
 clean:
 	@rm -rf $(filter-out $(KEPT),$(wildcard $(BUILD)/* $(BUILD)/.config*))
@@ -338,6 +343,7 @@ help:
 	@echo "make fleet-processes  COUNT=50 real ones before the vault double"
 	@echo "make size             the binary's size by configuration; fails over the limit"
 	@echo "make kconfig-costs    what each feature adds; WRITE=1 puts it into Kconfig"
+	@echo "make bench-many-disks how much longer 16 disks take to be ready than one"
 	@echo "make bench-disk       byok's NBD beside qemu-nbd and nbdkit, with fio; takes minutes"
 	@echo "make bench-volume     in the VM: one disk through ublk and dm-crypt; takes minutes"
 	@echo "make clean            remove what was built, but not the third-party parts"

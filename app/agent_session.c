@@ -8,11 +8,13 @@
 
 #define END_PATIENCE_MS 2000
 
-enum status agent_start(struct process *process, const struct config *config)
+enum status agent_start(struct process *process, const struct config *config,
+			unsigned connection_count)
 {
 	struct message_agent_configure configure = {
 		.attempt_timeout_ms = config->attempt_timeout_s * 1000,
 		.operation_deadline_ms = config->operation_deadline_s * 1000,
+		.connection_count = connection_count,
 	};
 	enum status status;
 
@@ -32,7 +34,7 @@ enum status agent_start(struct process *process, const struct config *config)
 enum status agent_session_open(struct agent_session *session, const struct config *config)
 {
 	*session = (struct agent_session){0};
-	return agent_start(&session->process, config);
+	return agent_start(&session->process, config, 1);
 }
 
 void agent_session_close(struct agent_session *session)

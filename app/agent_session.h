@@ -14,9 +14,10 @@ struct agent_session {
 
 #define AGENT_SESSION_SCOPE __attribute__((cleanup(agent_session_close)))
 
-/* Starts the agent and tells it its settings. FAIL_FEATURE_OFF in a build without the vault client,
- * FAIL_SYSTEM (logged), FAIL_ROLE_DIED. */
-MUST_CHECK enum status agent_start(struct process *process, const struct config *config);
+/* Starts the agent and tells it its settings, and how many requests it is to work on at a time.
+ * FAIL_FEATURE_OFF in a build without the vault client, FAIL_SYSTEM (logged), FAIL_ROLE_DIED. */
+MUST_CHECK enum status agent_start(struct process *process, const struct config *config,
+				   unsigned connection_count);
 
 MUST_CHECK enum status agent_session_open(struct agent_session *session,
 					  const struct config *config);

@@ -105,6 +105,14 @@ enum backing_disk_claim data_path_disk_claim(enum data_path_kind kind, bool is_r
 	return is_read_only ? BACKING_DISK_SERVE_READ_ONLY : BACKING_DISK_SERVE;
 }
 
+void data_path_reserve(enum data_path_kind kind, unsigned queue_count)
+{
+	const struct data_path_calls *calls = find(kind);
+
+	if (calls != NULL && calls->reserve != NULL)
+		calls->reserve(queue_count);
+}
+
 enum status data_path_prepare_process(struct data_path *path, enum data_path_kind kind,
 				      const struct data_path_options *options,
 				      const struct block_volume *volume)
@@ -119,7 +127,10 @@ enum status data_path_prepare_process(struct data_path *path, enum data_path_kin
 enum status data_path_open(struct data_path *path, const struct data_path_options *options,
 			   const struct block_volume *volume)
 {
-	return path->calls->open(&path->state, options, volume);
+	enum status status = path->calls->open(&path->state, options, volume);
+
+	buffer_pool_end_reserve();
+	return status;
 }
 
 enum status data_path_close(struct data_path *path)

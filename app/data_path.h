@@ -29,6 +29,8 @@ struct data_path_calls {
 	enum data_path_kind kind;
 	/* Whether this machine can, told before anything is begun. */
 	enum status (*probe)(void);
+	/* When only the count of queues is known: takes their buffers; NULL: it has none. */
+	void (*reserve)(unsigned queue_count);
 	/* When the disk is open, before the process has threads, rings or a lockdown. */
 	enum status (*prepare_process)(void);
 	/* At the same time, what only a process with all its rights can do; NULL: nothing. */
@@ -68,6 +70,10 @@ MUST_CHECK enum status data_path_settle(const struct config *config);
 
 /* How the disk is to be opened: where the kernel serves, the kernel claims it. */
 enum backing_disk_claim data_path_disk_claim(enum data_path_kind kind, bool is_read_only);
+
+/* May be called before all others, by a process that has time: takes the buffers that
+ * data_path_open needs. */
+void data_path_reserve(enum data_path_kind kind, unsigned queue_count);
 
 /* Call data_path_prepare_process before lockdown, data_path_open after it, and data_path_close even
  * if they failed. `volume` and the options' strings are kept until the close. FAIL_FEATURE_OFF,

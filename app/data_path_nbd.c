@@ -21,6 +21,17 @@ static enum status probe(void)
 	return OK;
 }
 
+static uint32_t buffer_size(void)
+{
+	return MAXIMUM(feature_request_size_max_bytes(), REQUEST_SIZE_LEAST);
+}
+
+static void reserve(unsigned queue_count)
+{
+	(void)queue_count;
+	buffer_pool_reserve(buffer_size(), feature_queue_depth(), 1);
+}
+
 static enum status prepare_process(void)
 {
 	return OK;
@@ -35,17 +46,15 @@ static enum status open_server(void **state, const struct data_path_options *opt
 	if (served == NULL)
 		return FAIL_OUT_OF_MEMORY;
 	served->socket_path = options->socket_path;
-	status = server_thread_start(
-		&served->thread,
-		&(struct nbd_server_options){
-			.socket_path = options->socket_path,
-			.export_name = options->name,
-			.connections_max = CONNECTIONS_MAX,
-			.queue_depth = feature_queue_depth(),
-			.request_size_max =
-				MAXIMUM(feature_request_size_max_bytes(), REQUEST_SIZE_LEAST),
-		},
-		volume);
+	status = server_thread_start(&served->thread,
+				     &(struct nbd_server_options){
+					     .socket_path = options->socket_path,
+					     .export_name = options->name,
+					     .connections_max = CONNECTIONS_MAX,
+					     .queue_depth = feature_queue_depth(),
+					     .request_size_max = buffer_size(),
+				     },
+				     volume);
 	if (status != OK) {
 		free(served);
 		return status;
@@ -84,6 +93,7 @@ static bool is_in_use(const void *state)
 const struct data_path_calls data_path_nbd = {
 	.kind = DATA_PATH_NBD_SOCKET,
 	.probe = probe,
+	.reserve = reserve,
 	.prepare_process = prepare_process,
 	.open = open_server,
 	.close = close_server,

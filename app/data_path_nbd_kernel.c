@@ -49,6 +49,12 @@ static enum status begin(void **state, const struct data_path_options *options,
 	return status;
 }
 
+static void reserve(unsigned queue_count)
+{
+	(void)queue_count;
+	buffer_pool_reserve(feature_request_size_max_bytes(), feature_queue_depth(), 1);
+}
+
 static void make_identifier(char identifier[static NBD_KERNEL_IDENTIFIER_SIZE],
 			    const struct data_path_options *options)
 {
@@ -131,6 +137,7 @@ static bool is_in_use(const void *state)
 const struct data_path_calls data_path_nbd_kernel = {
 	.kind = DATA_PATH_NBD_KERNEL,
 	.probe = probe,
+	.reserve = reserve,
 	.prepare_process = ublk_process_prepare,
 	.begin = begin,
 	.open = open_device,

@@ -1,4 +1,6 @@
 /* The block device: what brokers use. */
+#include <unistd.h>
+
 #include "app/data_path.h"
 #include "app/features.h"
 #include "io/ublk_device.h"
@@ -14,14 +16,26 @@ static enum status probe(void)
 	return OK;
 }
 
+static unsigned count_queues(unsigned wanted)
+{
+	return wanted != 0 ? MINIMUM(wanted, feature_queues_max()) : feature_queues_max();
+}
+
+/* The driver makes no more queues than there are CPUs. */
+static void reserve(unsigned queue_count)
+{
+	const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	buffer_pool_reserve(feature_request_size_max_bytes(), feature_queue_depth(),
+			    MINIMUM(count_queues(queue_count), (unsigned)MAXIMUM(cpus, 1)));
+}
+
 static enum status open_device(void **state, const struct data_path_options *options,
 			       const struct block_volume *volume)
 {
 	const struct ublk_device_options device = {
 		.device_id = UBLK_ANY_DEVICE,
-		.queue_count = options->queue_count != 0
-				       ? MINIMUM(options->queue_count, feature_queues_max())
-				       : feature_queues_max(),
+		.queue_count = count_queues(options->queue_count),
 		.queue_depth = feature_queue_depth(),
 		.request_size_max = feature_request_size_max_bytes(),
 		.mark = options->mark,
@@ -67,6 +81,7 @@ static enum status remove_remains(const struct data_path_options *options)
 const struct data_path_calls data_path_ublk = {
 	.kind = DATA_PATH_UBLK,
 	.probe = probe,
+	.reserve = reserve,
 	.prepare_process = ublk_process_prepare,
 	.open = open_device,
 	.close = close_device,

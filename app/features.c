@@ -43,3 +43,8 @@ uint32_t feature_request_size_max_bytes(void)
 {
 	return CONFIG_REQUEST_KIB_MAX * 1024;
 }
+
+uint32_t feature_vault_connections_max(void)
+{
+	return CONFIG_VAULT_CONNECTIONS_MAX;
+}

@@ -27,4 +27,6 @@ uint32_t feature_queue_depth(void);
 uint32_t feature_queues_max(void);
 uint32_t feature_request_size_max_bytes(void);
 
+uint32_t feature_vault_connections_max(void); /* 0 in a build without vault */
+
 #endif

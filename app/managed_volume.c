@@ -30,6 +30,7 @@ void managed_volume_init(struct managed_volume *managed, const char *disk_path,
 		.retry = {.cap_ms = (uint64_t)config->retry_cap_s * 1000},
 		.key.state = KEY_UNKNOWN,
 		.worker = PROCESS_NONE,
+		.prepared = PROCESS_NONE,
 		.restart_backoff = {.base_ms = RESTART_BASE_MS, .cap_ms = RESTART_CAP_MS},
 	};
 	snprintf(managed->disk_path, sizeof(managed->disk_path), "%s", disk_path);
@@ -152,14 +153,11 @@ enum status managed_volume_open_slot(struct secret *volume_key,
 	return status == FAIL_WRONG_KEY ? FAIL_WRAPPED_MISMATCH : status;
 }
 
-enum status managed_volume_unlock(struct managed_volume *managed, const uint8_t secret[static 32],
+enum status managed_volume_unlock(struct managed_volume *managed, const struct secret *volume_key,
 				  const struct config *config)
 {
-	SECRET_SCOPE struct secret volume_key = {0};
-
-	TRY(managed_volume_open_slot(&volume_key, managed, secret));
-	CHECK(volume_key.size == 64);
-	TRY(managed_volume_start(managed, volume_key.bytes, config));
+	CHECK(volume_key->size == 64);
+	TRY(managed_volume_start(managed, volume_key->bytes, config));
 	retry_reset(&managed->retry);
 	return OK;
 }

@@ -79,7 +79,8 @@ struct managed_volume {
 	char current_detail[MESSAGE_TEXT_SIZE];
 	struct managed_key key;
 	struct process worker;
-	char device_path[64]; /* what it serves: "/dev/ublkb0"; stays while users wait */
+	struct process prepared; /* is to be the worker when there is a key */
+	char device_path[64];    /* what it serves: "/dev/ublkb0"; stays while users wait */
 
 	/* A struct message_handover: what its worker was started with, key included, so that
 	 * another one can take its place. Without a worker only open while users wait for one. */
@@ -116,9 +117,19 @@ MUST_CHECK bool managed_volume_asks_previous(struct managed_volume *managed, enu
 MUST_CHECK bool managed_volume_same_secret(const struct managed_volume *a,
 					   const struct managed_volume *b);
 
-/* Opens the keyslot with the unwrapped slot secret and starts a worker. */
+/* Starts the process that will be its worker, and has it take its buffers, while the vault is
+ * waited for. What fails is tried again when there is a key. */
+void managed_volume_prepare(struct managed_volume *managed, const struct config *config);
+
+/* Opens its vault slot with the slot secret. Any thread, as long as nobody else has `managed`.
+ * FAIL_WRAPPED_MISMATCH, those of volume_unlock. */
+MUST_CHECK enum status managed_volume_open_slot(struct secret *volume_key,
+						const struct managed_volume *managed,
+						const uint8_t secret[static 32]);
+
+/* Starts a worker with what the slot held. */
 MUST_CHECK enum status managed_volume_unlock(struct managed_volume *managed,
-					     const uint8_t secret[static 32],
+					     const struct secret *volume_key,
 					     const struct config *config);
 
 /* Starts a worker with a volume key that somebody proved on the disk of that uuid; load first.
@@ -189,10 +200,6 @@ void managed_volume_key_end(struct managed_volume *managed); /* gives up what is
 
 /* --- between the files --- */
 
-/* Opens its vault slot with the slot secret. FAIL_WRAPPED_MISMATCH, those of volume_unlock. */
-MUST_CHECK enum status managed_volume_open_slot(struct secret *volume_key,
-						const struct managed_volume *managed,
-						const uint8_t secret[static 32]);
 void managed_volume_count_repairs(struct managed_volume *managed, const struct volume *loaded);
 MUST_CHECK enum status managed_volume_check_cost(const struct managed_volume *managed);
 

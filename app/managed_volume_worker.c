@@ -110,19 +110,48 @@ static enum status fill_start(struct message_worker_start *start,
 
 /* --- its beginning --- */
 
-static enum status launch(struct managed_volume *managed, enum volume_event event)
+static enum status start_process(struct process *process, const struct managed_volume *managed,
+				 enum message_type type, struct message_worker_start *start)
 {
 	enum status status;
 
-	TRY(process_start_to_the_last(&managed->worker, "worker", managed->name));
-	status = process_never_wait(&managed->worker);
+	TRY(process_start_to_the_last(process, "worker", managed->name));
+	status = process_never_wait(process);
 	if (status == OK)
-		status = message_send(managed->worker.socket_fd, MESSAGE_WORKER_START, 0,
-				      start_of(managed));
-	if (status != OK) {
-		process_end(&managed->worker, 0);
-		return status;
-	}
+		status = message_send(process->socket_fd, type, 0, start);
+	if (status != OK)
+		process_end(process, 0);
+	return status;
+}
+
+void managed_volume_prepare(struct managed_volume *managed, const struct config *config)
+{
+	struct message_worker_start start;
+
+	if (managed->state == VOLUME_ASKING && managed->prepared.pid == 0 &&
+	    fill_start(&start, managed, config) == OK &&
+	    start_process(&managed->prepared, managed, MESSAGE_WORKER_PREPARE, &start) != OK)
+		log_debug("no worker can be prepared for %s", managed->name);
+}
+
+/* True if there is one, and it lives. */
+static bool start_prepared(struct managed_volume *managed)
+{
+	managed->worker = managed->prepared;
+	managed->prepared = PROCESS_NONE;
+	if (managed->worker.pid != 0 &&
+	    message_send(managed->worker.socket_fd, MESSAGE_WORKER_START, 0, start_of(managed)) ==
+		    OK)
+		return true;
+	process_part(&managed->worker);
+	return false;
+}
+
+static enum status launch(struct managed_volume *managed, enum volume_event event)
+{
+	if (!start_prepared(managed))
+		TRY(start_process(&managed->worker, managed, MESSAGE_WORKER_START,
+				  start_of(managed)));
 	managed_volume_handle(managed, event);
 	managed->cause = OK;
 	managed->detail[0] = '\0';
@@ -383,6 +412,7 @@ void managed_volume_lock(struct managed_volume *managed, bool force, const struc
 	}
 	managed->request_id = 0;
 	managed_volume_handle(managed, VOLUME_LOCK_ASKED);
+	process_part(&managed->prepared);
 	if (managed->worker.pid == 0)
 		close_handover(managed);
 	if (managed->state != VOLUME_STOPPING || managed->worker.socket_fd < 0)
@@ -396,6 +426,7 @@ void managed_volume_close(struct managed_volume *managed)
 {
 	managed_volume_key_end(managed);
 	process_part(&managed->worker);
+	process_part(&managed->prepared);
 	/* Not by close_handover: the worker's socket stays, as the worker does. */
 	secret_memory_close(&managed->handover);
 }
@@ -476,6 +507,10 @@ static void worker_ended(struct managed_volume *managed, int wait_status)
 
 bool managed_volume_reap(struct managed_volume *managed, pid_t pid, int wait_status)
 {
+	if (managed->prepared.pid == pid) {
+		process_part(&managed->prepared);
+		return true;
+	}
 	if (managed->worker.pid != pid)
 		return false;
 	worker_ended(managed, wait_status);

@@ -27,6 +27,7 @@ size_t message_size(enum message_type type)
 		[MESSAGE_HANDOVER_REQUEST] = sizeof(struct message_handover_request),
 		[MESSAGE_HANDOVER] = sizeof(struct message_handover),
 		[MESSAGE_WORKER_LEAVE] = sizeof(struct message_worker_leave),
+		[MESSAGE_WORKER_PREPARE] = sizeof(struct message_worker_start),
 	};
 
 	return (unsigned)type < MESSAGE_TYPES ? sizes[type] : 0;

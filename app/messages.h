@@ -4,8 +4,8 @@
  *
  *   supervisor -> vault agent    AGENT_CONFIGURE once, then any number of AGENT_REQUESTs, each
  *                                answered by one AGENT_ANSWER with the same id, in any order
- *   supervisor -> worker         WORKER_START once -> WORKER_STATE...; WORKER_STOP -> WORKER_STATE;
- *                                WORKER_LEAVE -> its end. A supervisor that did not start it begins
+ *   supervisor -> worker         WORKER_PREPARE at most once; WORKER_START once -> WORKER_STATE...;
+ * WORKER_STOP -> WORKER_STATE; WORKER_LEAVE -> its end. A supervisor that did not start it begins
  *                                with HANDOVER_REQUEST -> HANDOVER
  *   byok command -> supervisor   CONTROL_REQUEST -> CONTROL_VOLUME... -> CONTROL_DONE
  */
@@ -34,6 +34,7 @@ enum message_type {
 	MESSAGE_HANDOVER_REQUEST,
 	MESSAGE_HANDOVER,
 	MESSAGE_WORKER_LEAVE,
+	MESSAGE_WORKER_PREPARE,
 	MESSAGE_TYPES
 };
 
@@ -51,6 +52,7 @@ struct message_agent_configure {
 	char ca_file[MESSAGE_TEXT_SIZE];          /* a PEM file, or empty for the built-in roots */
 	uint32_t attempt_timeout_ms;
 	uint32_t operation_deadline_ms; /* for one request, retries included */
+	uint32_t connection_count; /* requests worked on at a time; at most the build's limit */
 };
 
 enum agent_operation {
@@ -111,8 +113,10 @@ enum worker_purpose {
 	WORKER_PURPOSES
 };
 
-/* Lives in secret memory at both ends. Comes as it is from a worker of an older or newer binary, in
- * a HANDOVER: a new field takes room from `reserved`, and 0 must mean what was before it. */
+/* Also WORKER_PREPARE, which says what is known while there is no key yet: the data path and its
+ * queues. Lives in secret memory at both ends. Comes as it is from a worker of an older or newer
+ * binary, in a HANDOVER: a new field takes room from `reserved`, and 0 must mean what was before
+ * it. */
 struct message_worker_start {
 	struct message_header header;
 	char disk_path[MESSAGE_TEXT_SIZE];

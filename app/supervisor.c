@@ -125,6 +125,13 @@ static void try_due_volumes(struct supervisor *supervisor)
 	}
 }
 
+/* When every secret has been asked for: until the first answer, this machine is idle. */
+static void prepare_workers(struct supervisor *supervisor)
+{
+	for (size_t i = 0; i < supervisor->volume_count; i++)
+		managed_volume_prepare(supervisor->volumes[i], supervisor->config);
+}
+
 /* --- signals --- */
 
 /* A device that somebody uses is served on, by a worker that the next supervisor finds. */
@@ -345,6 +352,7 @@ static enum status serve_until_stopped(struct supervisor *supervisor)
 			if (supervisor->finds_disks && supervisor->rescan_ms <= now_ms)
 				find_disks(supervisor);
 			try_due_volumes(supervisor);
+			prepare_workers(supervisor);
 		}
 		supervisor_watch_keys(supervisor);
 		supervisor_run_hooks(supervisor);

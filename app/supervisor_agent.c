@@ -1,11 +1,14 @@
 #include "app/supervisor_state.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "app/agent_session.h"
+#include "app/features.h"
 #include "app/keyvault.h"
 #include "platform/entropy.h"
 #include "platform/log.h"
@@ -13,6 +16,9 @@
 /* An attempt asks IMDS and the vault, and may ask both again with a fresh token. */
 #define EXCHANGES_OF_ATTEMPT 4
 #define ANSWER_GRACE_MS 10000
+
+#define ANSWERS_MAX 16
+#define UNLOCK_STACK_SIZE ((size_t)128 * 1024)
 
 static void plan_restart(struct supervisor *supervisor)
 {
@@ -29,7 +35,7 @@ void supervisor_start_agent(struct supervisor *supervisor)
 	enum status status;
 
 	config.operation_deadline_s = config.attempt_timeout_s;
-	status = agent_start(&supervisor->agent, &config);
+	status = agent_start(&supervisor->agent, &config, feature_vault_connections_max());
 	if (status == OK)
 		status = process_never_wait(&supervisor->agent);
 	if (status == OK)
@@ -170,28 +176,6 @@ void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume 
 		managed_volume_fail(managed, status, "", 0);
 }
 
-static void give_answer(struct supervisor *supervisor, struct managed_volume *managed,
-			const struct message_agent_answer *answer)
-{
-	const bool is_current = !managed->asks_previous;
-	enum status status = (enum status)answer->status;
-	const char *detail = answer->detail;
-
-	if (status == OK) {
-		detail = "";
-		status = supervisor_name_is_taken(supervisor, managed)
-				 ? FAIL_NAME_TAKEN
-				 : managed_volume_unlock(managed, answer->secret,
-							 supervisor->config);
-	}
-	if (is_current)
-		managed_volume_key_seen(managed, status, detail, supervisor->config);
-	if (status == OK || (managed_volume_asks_previous(managed, status, detail) &&
-			     load_and_ask(supervisor, managed) == OK))
-		return;
-	managed_volume_fail(managed, status, detail, answer->retry_after_ms);
-}
-
 /* Of one that nobody waits for any more, what it says itself. */
 static uint32_t operation_of(const struct supervisor *supervisor,
 			     const struct message_agent_answer *answer)
@@ -205,7 +189,8 @@ static uint32_t operation_of(const struct supervisor *supervisor,
 	return operation != 0 ? operation : answer->operation;
 }
 
-static void count(struct metrics_counters *counters, const struct message_agent_answer *answer)
+static void count_answer(struct metrics_counters *counters,
+			 const struct message_agent_answer *answer)
 {
 	/* Of an answer that nobody waits for, only its own word is known. */
 	if (answer->operation < AGENT_OPERATIONS)
@@ -215,30 +200,127 @@ static void count(struct metrics_counters *counters, const struct message_agent_
 	counters->waited_ms += answer->waited_ms;
 }
 
+/* --- answers --- */
+
+/* A volume whose answer has come, and what becomes of it. */
+struct unlocking {
+	struct managed_volume *managed;
+	struct message_agent_answer *answer;
+	struct secret volume_key;
+	enum status status;
+	pthread_t thread;
+	bool is_running;
+};
+
+static void *open_keyslot(void *context)
+{
+	struct unlocking *unlocking = context;
+
+	unlocking->status = managed_volume_open_slot(&unlocking->volume_key, unlocking->managed,
+						     unlocking->answer->secret);
+	return NULL;
+}
+
+/* A keyslot takes some milliseconds of a CPU: many disks are opened by all of them. */
+static void begin_unlocking(struct unlocking *unlocking)
+{
+	pthread_attr_t attributes;
+
+	unlocking->status = (enum status)unlocking->answer->status;
+	if (unlocking->status != OK)
+		return;
+	unlocking->is_running =
+		pthread_attr_init(&attributes) == 0 &&
+		pthread_attr_setstacksize(&attributes, UNLOCK_STACK_SIZE) == 0 &&
+		pthread_create(&unlocking->thread, &attributes, open_keyslot, unlocking) == 0;
+	pthread_attr_destroy(&attributes);
+	if (!unlocking->is_running)
+		open_keyslot(unlocking);
+}
+
+static void end_unlocking(struct supervisor *supervisor, struct unlocking *unlocking)
+{
+	struct managed_volume *managed = unlocking->managed;
+	const struct message_agent_answer *answer = unlocking->answer;
+	const bool is_current = !managed->asks_previous;
+	const char *detail = answer->status == OK ? "" : answer->detail;
+	enum status status;
+
+	if (unlocking->is_running)
+		CHECK(pthread_join(unlocking->thread, NULL) == 0);
+	status = unlocking->status;
+	if (status == OK && supervisor_name_is_taken(supervisor, managed))
+		status = FAIL_NAME_TAKEN;
+	if (status == OK)
+		status = managed_volume_unlock(managed, &unlocking->volume_key, supervisor->config);
+	if (is_current)
+		managed_volume_key_seen(managed, status, detail, supervisor->config);
+	if (status == OK || (managed_volume_asks_previous(managed, status, detail) &&
+			     load_and_ask(supervisor, managed) == OK))
+		return;
+	managed_volume_fail(managed, status, detail, answer->retry_after_ms);
+}
+
 /* One answer may be for several volumes, or for one that was locked in the meantime. */
+static void give_answers(struct supervisor *supervisor, struct message_agent_answer *answers,
+			 size_t answer_count)
+{
+	struct unlocking unlockings[SUPERVISOR_VOLUMES_MAX] = {0};
+	size_t count = 0;
+
+	for (size_t i = 0; i < supervisor->volume_count; i++)
+		for (size_t j = 0; j < answer_count; j++)
+			if (supervisor->volumes[i]->state == VOLUME_ASKING &&
+			    supervisor->volumes[i]->request_id == answers[j].header.id) {
+				unlockings[count].managed = supervisor->volumes[i];
+				unlockings[count++].answer = &answers[j];
+				break;
+			}
+	for (size_t i = 0; i < count; i++)
+		begin_unlocking(&unlockings[i]);
+	for (size_t i = 0; i < count; i++)
+		end_unlocking(supervisor, &unlockings[i]);
+	secret_wipe_bytes(unlockings, sizeof(unlockings));
+}
+
+static bool has_more(const struct supervisor *supervisor)
+{
+	struct pollfd agent = {.fd = supervisor->agent.socket_fd, .events = POLLIN};
+
+	return poll(&agent, 1, 0) > 0 && agent.revents == POLLIN;
+}
+
+static enum status hear_answer(struct supervisor *supervisor, struct message_agent_answer *answer)
+{
+	struct message_agent_request asked = {0};
+
+	TRY(message_receive(supervisor->agent.socket_fd, &answer->header, sizeof(*answer)));
+	asked.header.id = answer->header.id;
+	asked.operation = operation_of(supervisor, answer);
+	TRY(agent_answer_check(answer, &asked));
+	count_answer(&supervisor->counters, answer);
+	return OK;
+}
+
+/* All that are there, so that their keyslots are opened together. */
 void supervisor_hear_agent(struct supervisor *supervisor)
 {
-	struct message_agent_answer answer = {0};
-	struct message_agent_request asked = {0};
-	enum status status =
-		message_receive(supervisor->agent.socket_fd, &answer.header, sizeof(answer));
+	static struct message_agent_answer answers[ANSWERS_MAX];
+	enum status status = OK;
+	size_t count = 0;
 
-	asked.header.id = answer.header.id;
-	asked.operation = operation_of(supervisor, &answer);
-	if (status == OK)
-		status = agent_answer_check(&answer, &asked);
-	if (status == OK) {
-		count(&supervisor->counters, &answer);
+	do {
+		status = hear_answer(supervisor, &answers[count]);
+		count += status == OK;
+	} while (status == OK && count < ANSWERS_MAX && has_more(supervisor));
+	if (count > 0)
 		backoff_reset(&supervisor->agent_backoff);
-		for (size_t i = 0; i < supervisor->volume_count; i++)
-			if (supervisor->volumes[i]->state == VOLUME_ASKING &&
-			    supervisor->volumes[i]->request_id == answer.header.id)
-				give_answer(supervisor, supervisor->volumes[i], &answer);
-		supervisor_hear_keys(supervisor, &answer);
-	} else {
+	give_answers(supervisor, answers, count);
+	for (size_t i = 0; i < count; i++)
+		supervisor_hear_keys(supervisor, &answers[i]);
+	secret_wipe_bytes(answers, sizeof(answers));
+	if (status != OK)
 		end_agent(supervisor, status == FAIL_ROLE_DIED
 					      ? "has closed its socket"
 					      : "sent a message that is not valid");
-	}
-	secret_wipe_bytes(&answer, sizeof(answer));
 }

@@ -112,13 +112,13 @@ static enum status exchange(struct vault_session *session, struct https_answer *
 
 /* --- tokens --- */
 
-static struct vault_token *find_token(struct vault_session *session,
+static struct vault_token *find_token(struct vault_tokens *tokens,
 				      const struct vault_operation *operation)
 {
-	struct vault_token *oldest = &session->tokens[0];
+	struct vault_token *oldest = &tokens->held[0];
 
 	for (size_t i = 0; i < VAULT_TOKENS_MAX; i++) {
-		struct vault_token *token = &session->tokens[i];
+		struct vault_token *token = &tokens->held[i];
 
 		if (token->resource != NULL &&
 		    strcmp(token->resource, operation->key.resource) == 0 &&
@@ -133,17 +133,17 @@ static struct vault_token *find_token(struct vault_session *session,
 }
 
 /* Counted from before it was asked for, and by a clock that nobody sets. */
-static void hold_token(const struct vault_session *session, struct vault_token *token,
+static void hold_token(struct vault_token *token, const struct identity_grant *grant,
 		       const struct vault_operation *operation, uint64_t asked_ms)
 {
-	uint64_t lifetime_s = session->fresh.lifetime_s;
+	uint64_t lifetime_s = grant->lifetime_s;
 
 	strcpy(token->client_id, operation->client_id);
 	token->resource = operation->key.resource;
 	token->asked_ms = asked_ms;
 	token->refresh_ms = asked_ms + lifetime_s * 500;
 	token->expires_ms = asked_ms + lifetime_s * 900;
-	token->grant = session->fresh;
+	token->grant = *grant;
 }
 
 /* What both questions to IMDS have in common; OK only with a whole answer of 200. */
@@ -172,6 +172,7 @@ static enum status ask_for_token(struct vault_session *session, struct vault_tok
 				 struct vault_outcome *outcome,
 				 const struct vault_operation *operation, uint64_t deadline_ms)
 {
+	struct identity_grant *fresh = &session->tokens->fresh;
 	char url[IDENTITY_URL_SIZE];
 	struct https_answer answer;
 	uint64_t asked_ms = clock_now_ms();
@@ -180,21 +181,19 @@ static enum status ask_for_token(struct vault_session *session, struct vault_tok
 	identity_token_url(url, session->imds_endpoint, operation->client_id,
 			   operation->key.resource);
 	TRY(ask_metadata(session, &answer, outcome, url, deadline_ms));
-	status = identity_read_grant(&session->fresh, answer.body, answer.body_size,
-				     operation->client_id, operation->key.resource);
+	status = identity_read_grant(fresh, answer.body, answer.body_size, operation->client_id,
+				     operation->key.resource);
 	https_wipe_body(session->https);
 	if (status == OK)
-		hold_token(session, token, operation, asked_ms);
-	secret_wipe_bytes(&session->fresh, sizeof(session->fresh));
+		hold_token(token, fresh, operation, asked_ms);
+	secret_wipe_bytes(fresh, sizeof(*fresh));
 	return status;
 }
 
-/* Makes sure that `*token` can be used now. */
-static enum status get_token(struct vault_session *session, struct vault_token **token,
-			     struct vault_outcome *outcome, const struct vault_operation *operation,
-			     uint64_t deadline_ms)
+static enum status get_token_alone(struct vault_session *session, struct vault_outcome *outcome,
+				   const struct vault_operation *operation, uint64_t deadline_ms)
 {
-	struct vault_token *held = find_token(session, operation);
+	struct vault_token *held = find_token(session->tokens, operation);
 	uint64_t now_ms = clock_now_ms();
 	bool is_usable = held->resource != NULL && now_ms < held->expires_ms;
 	enum status status = OK;
@@ -205,8 +204,33 @@ static enum status get_token(struct vault_session *session, struct vault_token *
 		held->refresh_ms = now_ms + REFRESH_PAUSE_MS;
 		status = OK;
 	}
-	*token = held;
+	session->token = *held;
 	return status;
+}
+
+/* Makes sure that the session's token can be used now. Others who need one meanwhile wait for this
+ * one. */
+static enum status get_token(struct vault_session *session, struct vault_outcome *outcome,
+			     const struct vault_operation *operation, uint64_t deadline_ms)
+{
+	enum status status;
+
+	CHECK(pthread_mutex_lock(&session->tokens->mutex) == 0);
+	status = get_token_alone(session, outcome, operation, deadline_ms);
+	CHECK(pthread_mutex_unlock(&session->tokens->mutex) == 0);
+	return status;
+}
+
+/* The vault does not like it; unless somebody else has got another one since. */
+static void drop_token(struct vault_session *session, const struct vault_operation *operation)
+{
+	struct vault_token *held;
+
+	CHECK(pthread_mutex_lock(&session->tokens->mutex) == 0);
+	held = find_token(session->tokens, operation);
+	if (held->asked_ms == session->token.asked_ms)
+		secret_wipe_bytes(held, sizeof(*held));
+	CHECK(pthread_mutex_unlock(&session->tokens->mutex) == 0);
 }
 
 /* --- the vault --- */
@@ -285,8 +309,9 @@ static enum status refuse(struct vault_outcome *outcome, const struct https_answ
 
 static enum status ask_vault(struct vault_session *session, struct message_agent_answer *answer,
 			     struct vault_outcome *outcome, const struct vault_operation *operation,
-			     const struct vault_token *token, uint64_t deadline_ms)
+			     uint64_t deadline_ms)
 {
+	const struct vault_token *token = &session->token;
 	char url[KEYVAULT_URL_SIZE];
 	struct https_answer https_answer;
 	struct https_request request = {.bearer = token->grant.token};
@@ -323,27 +348,26 @@ static enum status ask_for_user_data(struct vault_session *session,
 	identity_user_data_url(url, session->imds_endpoint);
 	TRY(ask_metadata(session, &https_answer, outcome, url, deadline_ms));
 	return identity_read_user_data(answer->settings, sizeof(answer->settings),
-				       (char *)session->https->body.bytes, https_answer.body_size);
+				       https_answer.body, https_answer.body_size);
 }
 
 static enum status attempt(struct vault_session *session, struct message_agent_answer *answer,
 			   struct vault_outcome *outcome, const struct vault_operation *operation,
 			   uint64_t deadline_ms)
 {
-	struct vault_token *token;
 	enum status status;
 
 	if (operation->operation == AGENT_USER_DATA)
 		return ask_for_user_data(session, answer, outcome, deadline_ms);
-	TRY(get_token(session, &token, outcome, operation, deadline_ms));
+	TRY(get_token(session, outcome, operation, deadline_ms));
 	if (operation->operation == AGENT_TOKEN)
 		return OK;
-	status = ask_vault(session, answer, outcome, operation, token, deadline_ms);
+	status = ask_vault(session, answer, outcome, operation, deadline_ms);
 	if (status != FAIL_VAULT_UNAUTHORIZED)
 		return status;
-	secret_wipe_bytes(token, sizeof(*token));
-	TRY(get_token(session, &token, outcome, operation, deadline_ms));
-	return ask_vault(session, answer, outcome, operation, token, deadline_ms);
+	drop_token(session, operation);
+	TRY(get_token(session, outcome, operation, deadline_ms));
+	return ask_vault(session, answer, outcome, operation, deadline_ms);
 }
 
 enum status vault_attempt(struct vault_session *session, struct message_agent_answer *answer,
@@ -352,6 +376,7 @@ enum status vault_attempt(struct vault_session *session, struct message_agent_an
 {
 	*outcome = (struct vault_outcome){0};
 	outcome->status = attempt(session, answer, outcome, operation, deadline_ms);
+	secret_wipe_bytes(&session->token, sizeof(session->token));
 	if (outcome->status == OK)
 		outcome->detail[0] = '\0';
 	return outcome->status;

@@ -6,6 +6,8 @@
 #ifndef APP_VAULT_ATTEMPT_H
 #define APP_VAULT_ATTEMPT_H
 
+#include <pthread.h>
+
 #include "app/identity.h"
 #include "app/keyvault.h"
 #include "app/messages.h"
@@ -23,12 +25,20 @@ struct vault_token {
 	struct identity_grant grant;
 };
 
-struct vault_session {
-	struct https_client *https; /* kept */
-	char imds_endpoint[MESSAGE_TEXT_SIZE];
-	uint64_t exchange_timeout_ms;
-	struct vault_token tokens[VAULT_TOKENS_MAX];
+/* Of all sessions of a process; who asks for one has the mutex, so that it is asked for once. */
+struct vault_tokens {
+	pthread_mutex_t mutex;
+	struct vault_token held[VAULT_TOKENS_MAX];
 	struct identity_grant fresh; /* until it is known to be good */
+};
+
+/* What one thread makes its attempts with. */
+struct vault_session {
+	struct https_client *https;  /* kept */
+	struct vault_tokens *tokens; /* kept */
+	const char *imds_endpoint;   /* kept */
+	uint64_t exchange_timeout_ms;
+	struct vault_token token; /* a copy of the one that is used now */
 	char request_body[KEYVAULT_BODY_SIZE];
 };
 

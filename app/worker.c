@@ -167,6 +167,10 @@ static enum status receive_start(struct worker *worker)
 	worker->handover->program = worker_program();
 	start = &worker->handover->start;
 	TRY(message_receive(worker->supervisor_fd, &start->header, sizeof(*start)));
+	if (start->header.type == MESSAGE_WORKER_PREPARE && message_start_is_valid(start)) {
+		data_path_reserve((enum data_path_kind)start->data_path, start->queue_count);
+		TRY(message_receive(worker->supervisor_fd, &start->header, sizeof(*start)));
+	}
 	if (start->header.type != MESSAGE_WORKER_START || !message_start_is_valid(start))
 		return FAIL_MESSAGE;
 	return process_catch_signals(&worker->signal_fd, false);
@@ -220,6 +224,9 @@ enum status worker_run(const char *volume_name)
 
 	(void)volume_name;
 	status = receive_start(&worker);
+	/* There is no key to be had, or no need for this worker any more. */
+	if (status == FAIL_ROLE_DIED)
+		return OK;
 	if (status == OK)
 		status = worker.handover->start.purpose == WORKER_REMOVES_REMAINS
 				 ? remove_remains(&worker.handover->start)

@@ -1,6 +1,7 @@
 #include "io/buffer_pool.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "platform/log.h"
@@ -8,6 +9,7 @@
 
 #define PAGE_SIZE 4096
 #define HUGE_PAGE_SIZE ((size_t)2 * 1024 * 1024)
+#define RESERVED_MAX 32
 
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
@@ -43,7 +45,7 @@ static uint8_t *map_aligned(size_t size)
 	return MAP_FAILED;
 }
 
-enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size, unsigned buffer_count)
+static enum status open_pool(struct buffer_pool *pool, size_t buffer_size, unsigned buffer_count)
 {
 	/* One page more than the buffer: with buffers a power of two apart, the first pages of all
 	 * would compete for the same few lines of the processor's caches. */
@@ -78,6 +80,41 @@ enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size, unsig
 				     .buffer_count = buffer_count,
 				     .is_huge = is_huge};
 	return OK;
+}
+
+/* Queues open theirs each in a thread of its own, when all are here. */
+static struct buffer_pool reserved[RESERVED_MAX];
+static unsigned reserved_count;
+static _Atomic unsigned reserved_used;
+
+void buffer_pool_reserve(size_t buffer_size, unsigned buffer_count, unsigned pool_count)
+{
+	CHECK(reserved_count == 0);
+	atomic_store(&reserved_used, 0);
+	while (reserved_count < MINIMUM(pool_count, RESERVED_MAX) &&
+	       open_pool(&reserved[reserved_count], buffer_size, buffer_count) == OK)
+		reserved_count++;
+}
+
+void buffer_pool_end_reserve(void)
+{
+	for (unsigned i = atomic_exchange(&reserved_used, RESERVED_MAX); i < reserved_count; i++)
+		buffer_pool_close(&reserved[i]);
+	reserved_count = 0;
+}
+
+enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size, unsigned buffer_count)
+{
+	if (reserved_count > 0 && reserved[0].buffer_size == buffer_size &&
+	    reserved[0].buffer_count == buffer_count) {
+		unsigned i = atomic_fetch_add(&reserved_used, 1);
+
+		if (i < reserved_count) {
+			*pool = reserved[i];
+			return OK;
+		}
+	}
+	return open_pool(pool, buffer_size, buffer_count);
 }
 
 void buffer_pool_close(struct buffer_pool *pool)

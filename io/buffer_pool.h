@@ -19,6 +19,12 @@ struct buffer_pool {
 MUST_CHECK enum status buffer_pool_open(struct buffer_pool *pool, size_t buffer_size,
 					unsigned buffer_count);
 
+/* Takes the memory of as many such pools, so that buffer_pool_open has it at once later: to fault
+ * in and lock it takes long. What cannot be had is left to buffer_pool_open. One thread; the second
+ * call gives back what nobody has opened. */
+void buffer_pool_reserve(size_t buffer_size, unsigned buffer_count, unsigned pool_count);
+void buffer_pool_end_reserve(void);
+
 /* Nothing may be using a buffer: close the ring that has them registered first. Harmless if never
  * opened. */
 void buffer_pool_close(struct buffer_pool *pool);

@@ -9,9 +9,15 @@
 #include "platform/clock.h"
 #include "platform/entropy.h"
 
-/* What libcurl needs at its peak: three connections with their TLS buffers, the roots of a whole
- * Debian ca-certificates, and room to spare (https_peak_memory tells). */
-#define MEMORY_SIZE ((size_t)3 << 19)
+/* What libcurl needs at its peak (https_peak_memory tells): for each client two connections with
+ * their TLS buffers, and the roots, which take up less than half of their PEM; and room to spare.
+ */
+#define CLIENT_MEMORY_SIZE ((size_t)112 * 1024)
+#define SPARE_MEMORY_SIZE ((size_t)640 * 1024)
+
+/* A request and most answers have less than 2 KiB. */
+#define UPLOAD_SIZE 16384L
+#define BODY_SIZE_BASE 2048u
 
 /* libcurl itself limits the length of one header only. */
 #define HEADERS_SIZE_MAX (64 * 1024)
@@ -31,6 +37,7 @@
 
 /* libcurl's allocation functions take no context, so this one is of the whole process. */
 static struct secret_heap memory;
+static unsigned open_count; /* of clients */
 
 static void *memory_take(size_t size)
 {
@@ -164,6 +171,23 @@ struct exchange {
 	char error[CURL_ERROR_SIZE];
 };
 
+/* One byte of it is the NUL's. */
+static bool make_room(struct https_client *client, size_t size)
+{
+	size_t capacity = MAXIMUM(size, client->body_capacity * 2);
+	char *body;
+
+	if (size <= client->body_capacity)
+		return true;
+	body = memory_resize(client->body, capacity);
+	if (body == NULL)
+		return false;
+	memset(body + client->body_capacity, 0, capacity - client->body_capacity);
+	client->body = body;
+	client->body_capacity = capacity;
+	return true;
+}
+
 static size_t take_body(char *bytes, size_t unit, size_t count, void *context)
 {
 	struct exchange *exchange = context;
@@ -173,7 +197,9 @@ static size_t take_body(char *bytes, size_t unit, size_t count, void *context)
 		exchange->is_too_large = true;
 		return 0;
 	}
-	memcpy(exchange->client->body.bytes + exchange->body_size, bytes, size);
+	if (!make_room(exchange->client, exchange->body_size + size + 1))
+		return 0;
+	memcpy(exchange->client->body + exchange->body_size, bytes, size);
 	exchange->body_size += size;
 	return size;
 }
@@ -264,6 +290,7 @@ static bool set_fixed_options(CURL *handle, const struct https_options *options)
 	       SET(CURLOPT_SSL_VERIFYPEER, 1L) && SET(CURLOPT_SSL_VERIFYHOST, 2L) &&
 	       SET(CURLOPT_SSL_SESSIONID_CACHE, 0L) && SET(CURLOPT_SSL_CTX_FUNCTION, prepare_tls) &&
 	       SET(CURLOPT_CAINFO_BLOB, &roots) && SET(CURLOPT_MAXCONNECTS, 2L) &&
+	       SET(CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_SIZE) &&
 	       SET(CURLOPT_MAXLIFETIME_CONN, CONNECTION_LIFE_MAX_S) &&
 	       SET(CURLOPT_TCP_KEEPALIVE, 1L) && SET(CURLOPT_HTTP09_ALLOWED, 0L) &&
 	       SET(CURLOPT_WRITEFUNCTION, take_body) && SET(CURLOPT_HEADERFUNCTION, take_header);
@@ -297,28 +324,36 @@ static enum status set_connect_to(struct https_client *client, const char *conne
 static enum status open_client(struct https_client *client, const struct https_options *options)
 {
 	client->body_size_max = options->body_size_max;
-	TRY(secret_memory_open_hidden(&client->body, options->body_size_max + 1));
 	client->multi = curl_multi_init();
 	client->handle = curl_easy_init();
-	if (client->multi == NULL || client->handle == NULL ||
+	if (client->multi == NULL || client->handle == NULL || !make_room(client, BODY_SIZE_BASE) ||
 	    !set_fixed_options(client->handle, options) ||
 	    curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_MAX) != CURLM_OK)
 		return FAIL_OUT_OF_MEMORY;
 	return set_connect_to(client, options->connect_to);
 }
 
+static enum status start_libcurl(const struct https_options *options)
+{
+	TRY(secret_heap_open(&memory,
+			     SPARE_MEMORY_SIZE + (CLIENT_MEMORY_SIZE + options->roots_size / 2) *
+							 options->client_count));
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, memory_take, memory_give_back, memory_resize,
+				 memory_copy_text, memory_take_zeroed) == CURLE_OK)
+		return OK;
+	secret_heap_close(&memory);
+	return FAIL_OUT_OF_MEMORY;
+}
+
 enum status https_open(struct https_client *client, const struct https_options *options)
 {
 	enum status status;
 
-	CHECK(memory.memory.bytes == NULL);
 	*client = (struct https_client){0};
-	TRY(secret_heap_open(&memory, MEMORY_SIZE));
-	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, memory_take, memory_give_back, memory_resize,
-				 memory_copy_text, memory_take_zeroed) != CURLE_OK) {
-		secret_heap_close(&memory);
-		return FAIL_OUT_OF_MEMORY;
-	}
+	if (open_count == 0)
+		TRY(start_libcurl(options));
+	open_count++;
+	client->is_open = true;
 	status = open_client(client, options);
 	if (status != OK)
 		https_close(client);
@@ -327,14 +362,16 @@ enum status https_open(struct https_client *client, const struct https_options *
 
 void https_close(struct https_client *client)
 {
-	if (memory.memory.bytes == NULL)
+	if (!client->is_open)
 		return;
 	curl_easy_cleanup(client->handle);
 	(void)curl_multi_cleanup(client->multi);
 	curl_slist_free_all(client->connect_to);
-	secret_memory_close(&client->body);
-	curl_global_cleanup();
-	secret_heap_close(&memory);
+	memory_give_back(client->body);
+	if (--open_count == 0) {
+		curl_global_cleanup();
+		secret_heap_close(&memory);
+	}
 	*client = (struct https_client){0};
 }
 
@@ -533,7 +570,7 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 	CHECK(request->timeout_ms > 0 && request->timeout_ms <= INT32_MAX &&
 	      request->connect_timeout_ms > 0 && request->connect_timeout_ms <= INT32_MAX);
 	https_wipe_body(client);
-	*answer = (struct https_answer){.body = (const char *)client->body.bytes};
+	*answer = (struct https_answer){0};
 	if (make_headers(&headers, request) &&
 	    set_request(handle, client, &exchange, request, headers))
 		code = perform(client, &exchange);
@@ -551,6 +588,7 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 		if (code != CURLE_OK)
 			copy_printable(answer->cause, sizeof(answer->cause), cause, strlen(cause));
 	}
+	answer->body = client->body;
 	forget_request(handle);
 	curl_slist_free_all(headers);
 	answer->duration_ms = clock_now_ms() - start_ms;
@@ -559,5 +597,5 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 
 void https_wipe_body(struct https_client *client)
 {
-	secret_wipe_bytes(client->body.bytes, client->body.size);
+	secret_wipe_bytes(client->body, client->body_capacity);
 }

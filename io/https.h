@@ -9,7 +9,8 @@
  * Tokens and unwrapped secrets pass through here: all memory of libcurl and of the answers is
  * locked, and wiped when it is given back.
  *
- * One client per process, used by one thread (libcurl has one more, which only looks up names).
+ * Each client is used by one thread (libcurl has one more for each, which only looks up names);
+ * they are opened and closed by one.
  */
 #ifndef IO_HTTPS_H
 #define IO_HTTPS_H
@@ -24,15 +25,18 @@ struct https_options {
 	size_t roots_size;
 	const char
 		*connect_to; /* HOST:PORT that every https connection goes to instead; NULL: none */
-	size_t body_size_max; /* of an answer: more is FAIL_ANSWER_TOO_LARGE */
+	size_t body_size_max;  /* of an answer: more is FAIL_ANSWER_TOO_LARGE */
+	unsigned client_count; /* of this process at most; counts when the first one is opened */
 };
 
 struct https_client {
+	bool is_open;
 	void *handle;     /* CURL */
 	void *multi;      /* CURLM: what keeps connections open */
 	void *connect_to; /* struct curl_slist; NULL: none */
 	size_t body_size_max;
-	struct secret_memory body;
+	char *body; /* of the last answer; grows as needed */
+	size_t body_capacity;
 };
 
 struct https_request {
@@ -47,8 +51,8 @@ struct https_request {
 
 /* What came back. Texts are empty where the header was not there; they are printable. */
 struct https_answer {
-	int http_status;  /* 0: none came */
-	const char *body; /* in locked memory, valid until the next exchange; ends with a NUL */
+	int http_status; /* 0: none came */
+	char *body; /* in locked memory, the caller's until the next exchange; ends with a NUL */
 	size_t body_size;
 	bool has_retry_after;
 	uint64_t retry_after_ms; /* a date in it was taken relative to the answer's own Date */
@@ -62,7 +66,7 @@ struct https_answer {
 
 /* Starts libcurl in locked memory. FAIL_OUT_OF_MEMORY; FAIL_CONFIG for a bad connect_to. */
 MUST_CHECK enum status https_open(struct https_client *client, const struct https_options *options);
-void https_close(struct https_client *client);
+void https_close(struct https_client *client); /* harmless if never opened */
 
 /* OK when an answer came whole, whatever its HTTP status. `answer` is filled in as far as it came
  * on failure, too; its body then is empty. FAIL_VAULT_NAME, FAIL_VAULT_UNREACHABLE,

@@ -260,7 +260,7 @@ static void take_turn(uint32_t index)
 
 	/* They hold their tokens each; here one place is for all. */
 	if (!broker->has_token)
-		memset(fleet.session->tokens, 0, sizeof(fleet.session->tokens));
+		memset(fleet.session->tokens->held, 0, sizeof(fleet.session->tokens->held));
 	status = vault_attempt(fleet.session, &answer, &outcome,
 			       operation(broker->has_token ? AGENT_UNWRAP : AGENT_TOKEN),
 			       fleet.now_ms + EXCHANGE_TIMEOUT_MS);
@@ -303,11 +303,12 @@ void fleet_run(struct fleet_result *result, const struct fleet_scenario *scenari
 	fleet.random_state = (scenario->seed + 1) * 0x9e3779b97f4a7c15;
 	fleet.there_ms = scenario->event == FLEET_BOOTS ? 0 : OUTAGE_MS;
 	fleet.session = calloc(1, sizeof(*fleet.session));
+	fleet.session->tokens = calloc(1, sizeof(*fleet.session->tokens));
 	fleet.brokers = calloc(scenario->brokers, sizeof(*fleet.brokers));
 	fleet.heap = calloc(scenario->brokers + 1, sizeof(*fleet.heap));
 	CHECK(fleet.session != NULL && fleet.brokers != NULL && fleet.heap != NULL);
 	fleet.session->exchange_timeout_ms = EXCHANGE_TIMEOUT_MS;
-	strcpy(fleet.session->imds_endpoint, IDENTITY_DEFAULT_ENDPOINT);
+	fleet.session->imds_endpoint = IDENTITY_DEFAULT_ENDPOINT;
 	find_perfect(result, scenario);
 	for (uint32_t i = 0; i < scenario->brokers; i++) {
 		fleet.brokers[i].retry.cap_ms = RETRY_CAP_MS;
@@ -320,6 +321,7 @@ void fleet_run(struct fleet_result *result, const struct fleet_scenario *scenari
 		take_turn(turn.broker);
 	}
 	result->worst_wait_ms = result->time_ms;
+	free(fleet.session->tokens);
 	free(fleet.session);
 	free(fleet.brokers);
 	free(fleet.heap);

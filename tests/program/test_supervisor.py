@@ -138,6 +138,59 @@ def a_typing_error_in_the_recovery_key_is_located(t):
 
 
 @test
+def many_disks_cost_one_token_and_one_unwrap_for_each_secret(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd", key=vault.kid, provision_disks=t.path("lun*"))
+	disks = [t.disk(f"lun{i}") for i in range(8)]
+	t.byok("provision", "--config", settings)
+	disks += [formatted(t, vault, f"own{i}", settings)[0] for i in range(8)]
+	names = [f"data{i}" for i in range(8)] + [f"own{i}" for i in range(8)]
+	vault.log_clear()
+	process = t.start("serve", *disks, "--config", settings,
+		ready=lambda: is_serving(t, settings, *names), timeout=120)
+	expect_equal(len(vault.log(operation="token")), 1, "token requests")
+	expect_equal(len(vault.log(operation="unwrapkey")), 9, "unwrap requests")
+	expect_equal(len(vault.log()), 10, "requests")
+	expect_equal(stop(process, 60), 0, "exit status of byok serve")
+
+
+def prepared_workers(process):
+	"""Of a supervisor that still waits for the vault."""
+	children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+	return [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "byok-worker\n"]
+
+
+@test
+def a_worker_that_dies_before_there_is_a_key_is_no_loss(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd")
+	disk, _ = formatted(t, vault, "data1", settings)
+	vault.fault_add(match="unwrapkey", delay=3)
+	process = t.start("serve", disk, "--config", settings)
+	for pid in wait_until(lambda: prepared_workers(process), "prepared worker"):
+		os.kill(pid, signal.SIGKILL)
+	wait_until(lambda: is_serving(t, settings, "data1"), "served volume")
+	write_pattern(t, 8)
+	expect("its users" not in log_of(process), log_of(process))
+
+
+@test
+def a_worker_that_gets_no_key_ends_with_the_supervisor_or_the_lock(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd", attempt_timeout=60)
+	disk, _ = formatted(t, vault, "data1", settings)
+	vault.fault_add(match="unwrapkey", delay=60)
+	for end in (lambda: t.byok("lock", "data1", "--config", settings), lambda: process.kill()):
+		process = t.start("serve", disk, "--config", settings)
+		pids = wait_until(lambda: prepared_workers(process), "prepared worker")
+		expect_equal(len(pids), 1, "the count of workers")
+		end()
+		wait_until(lambda: is_gone(pids[0]), "end of the worker")
+		process.kill()
+		process.wait()
+
+
+@test
 def an_agent_that_dies_is_replaced(t):
 	vault = t.vault()
 	settings, _, _ = served(t, vault, "data1")

@@ -51,6 +51,7 @@ class Configure(ctypes.Structure):
 		("ca_file", ctypes.c_char * TEXT),
 		("attempt_timeout_ms", ctypes.c_uint32),
 		("operation_deadline_ms", ctypes.c_uint32),
+		("connection_count", ctypes.c_uint32),
 	]
 
 
@@ -106,6 +107,7 @@ class Agent:
 		program=BYOK,
 		deadline_ms=30000,
 		attempt_ms=5000,
+		connections=4,
 		imds=None,
 		connect_to=None,
 		ca_file=None,
@@ -131,6 +133,7 @@ class Agent:
 				ca_file=(ca_file or vault.ca_file).encode(),
 				attempt_timeout_ms=attempt_ms,
 				operation_deadline_ms=deadline_ms,
+				connection_count=connections,
 			),
 		)
 
@@ -311,6 +314,16 @@ class WhenAllIsWell(VaultAgentTest):
 		answers = [agent.receive() for _ in ids]
 		self.assertEqual({answer.header.id for answer in answers}, ids)
 		self.assertEqual({answer.word for answer in answers}, {"ok"})
+
+	def test_as_many_requests_as_there_are_connections_wait_at_the_same_time(self):
+		self.vault.fault_add(match="unwrapkey", delay=20)
+		agent = self.agent(connections=8, attempt_ms=60000, deadline_ms=60000)
+		for _ in range(12):
+			agent.ask_for(UNWRAP, self.kid, wrapped=self.wrapped)
+		self.vault.wait_for_log(count=8, timeout=15, operation="unwrapkey")
+		self.assertEqual(len({entry["connection"] for entry in self.requests(operation="unwrapkey")}), 8)
+		self.assertEqual(len(self.requests(operation="token")), 1)
+		agent.process.kill()
 
 	def test_a_proxy_in_the_environment_is_not_used(self):
 		names = ("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")

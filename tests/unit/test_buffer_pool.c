@@ -155,3 +155,41 @@ TEST(buffers_are_of_huge_pages_in_a_process_that_locks_all_its_memory)
 		SKIP("this user may not lock so much memory");
 	EXPECT_EQUAL(wait_status, 0);
 }
+
+TEST(what_was_reserved_is_opened_once_and_the_rest_is_given_back)
+{
+	struct buffer_pool first, second, other, third;
+
+	buffer_pool_reserve(65536, 4, 2);
+	EXPECT_OK(buffer_pool_open(&other, 65536, 5));
+	EXPECT_OK(buffer_pool_open(&first, 65536, 4));
+	EXPECT_OK(buffer_pool_open(&second, 65536, 4));
+	EXPECT_OK(buffer_pool_open(&third, 65536, 4));
+	EXPECT_TRUE(first.arena != second.arena && second.arena != third.arena &&
+		    first.arena != third.arena && other.arena != first.arena);
+	EXPECT_EQUAL(other.buffer_count, 5);
+	buffer_pool_end_reserve();
+	memset(second.arena, 1, second.arena_size);
+	buffer_pool_close(&first);
+	buffer_pool_close(&second);
+	buffer_pool_close(&other);
+	buffer_pool_close(&third);
+}
+
+TEST(what_was_reserved_and_not_opened_is_given_back)
+{
+	struct buffer_pool pool;
+	const uint8_t *arena;
+	char flags[256];
+
+	buffer_pool_reserve(65536, 4, 2);
+	EXPECT_OK(buffer_pool_open(&pool, 65536, 4));
+	arena = pool.arena;
+	buffer_pool_close(&pool);
+	mapping_flags(arena, flags);
+	EXPECT_TEXT(flags, "");
+	buffer_pool_end_reserve();
+	buffer_pool_end_reserve();
+	EXPECT_OK(buffer_pool_open(&pool, 65536, 4));
+	buffer_pool_close(&pool);
+}
