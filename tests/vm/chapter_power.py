@@ -229,6 +229,8 @@ def power_cuts(count):
 			if number > 0:
 				world.forget_cuts()
 				world.serve()
+				# What the cut has left on this one may be no file system any more.
+				scene.machine.run("mkfs.ext4 -q -F /dev/byok/lying", 60)
 				world.mount()
 			world.disks["lying"].lying = True
 			world.start_writing()
