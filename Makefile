@@ -23,7 +23,7 @@ SAY := @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,echo)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all asan bench-crypto constant-time fleet fleet-processes unit unit-programs vm-programs \
-	test tidy size kconfig-costs run run-systemd power-cuts kills bench-disk bench-volume \
+	test tidy size kconfig-costs run run-more power-cuts kills bench-disk bench-volume \
 	bench-many-disks menuconfig savedefconfig clean distclean help
 all: $(O)/byok
 	@:
@@ -47,7 +47,7 @@ CONFIG_SOURCE := $(if $(DEFCONFIG),platform/configs/$(DEFCONFIG)_defconfig,$(or 
 GENERATED := $(O)/include/generated
 
 UNCONFIGURED := menuconfig savedefconfig %_defconfig clean distclean help test tidy size \
-	kconfig-costs constant-time run run-systemd power-cuts kills asan bench-disk bench-volume \
+	kconfig-costs constant-time run run-more power-cuts kills asan bench-disk bench-volume \
 	bench-many-disks fleet fleet-processes
 ifneq ($(filter-out $(UNCONFIGURED),$(or $(MAKECMDGOALS),all)),)
 # A removed .config is older than nothing: only its name shows that the source is another one now.
@@ -300,9 +300,9 @@ kills: | $(PACKAGES)/build $(PACKAGES)/vm
 	@$(MAKE) --no-print-directory all
 	@tests/vm/run --kills $(or $(COUNT),120)
 
-run-systemd: | $(PACKAGES)/build $(PACKAGES)/vm
+run-more: | $(PACKAGES)/build $(PACKAGES)/vm
 	@$(MAKE) --no-print-directory all
-	@tests/vm/run --systemd
+	@tests/vm/run --more
 
 # WORDS="--rounds 5 ..." go to the program.
 bench-disk: | $(PACKAGES)/build $(PACKAGES)/test
@@ -332,7 +332,7 @@ help:
 	@echo "make NAME_defconfig   take a ready choice: $(NAMES)"
 	@echo "make savedefconfig    write what differs from the defaults to defconfig"
 	@echo "make run              boot a VM in which byok does its main job"
-	@echo "make run-systemd      boot a VM with systemd, byok's unit and a service on its disk"
+	@echo "make run-more         VMs that it leaves out: traps for ublk servers, systemd"
 	@echo "make power-cuts       only its power cuts, COUNT=60 of them"
 	@echo "make kills            only its kills and upgrades under load, COUNT=120 kills"
 	@echo "make test             every test; closes with one line that adds them up"
