@@ -35,7 +35,8 @@ struct managed_key {
 	uint64_t proved_ms;       /* the last good look; 0: none */
 	uint64_t due_ms;          /* the next one */
 	bool is_news;             /* not told to on_key_change yet */
-	enum status backup_cause; /* why there is no new copy of the header */
+	enum status backup_cause; /* what the last copy of the header came to */
+	uint64_t backup_id;       /* the sequence id that it was of */
 
 	enum key_job job;
 	uint32_t request_id;

@@ -97,7 +97,9 @@ void managed_volume_back_up(struct managed_volume *managed, const struct config 
 {
 	enum status status;
 
-	if (strcmp(config->backup_directory, "none") == 0)
+	/* What failed is tried again with the next change. */
+	if (strcmp(config->backup_directory, "none") == 0 ||
+	    managed->key.backup_id == managed->volume.header.sequence_id)
 		return;
 	status = header_backup_keep(&managed->volume, config->backup_directory);
 	if (status != OK && status != managed->key.backup_cause)
@@ -105,6 +107,7 @@ void managed_volume_back_up(struct managed_volume *managed, const struct config 
 			    managed_volume_name(managed), config->backup_directory,
 			    status_sentence(status));
 	managed->key.backup_cause = status;
+	managed->key.backup_id = managed->volume.header.sequence_id;
 }
 
 /* After a change of byok's own, which the copy is to show. */

@@ -4,6 +4,7 @@ byok, a boot without the vault, and a kernel without ublk."""
 import base64
 import time
 
+import chapter_key
 import chapter_paths
 from chapter_bad_disk import bad_disk
 from chapter_life import PATHS_IN_SHORT, kills
@@ -377,4 +378,4 @@ def _(scene):
 
 
 CHAPTERS = [new_broker, next_boot, without_byok, no_vault, no_ublk, *chapter_paths.CHAPTERS,
-	kills(1, PATHS_IN_SHORT), power_cuts(CUTS_IN_SHORT), bad_disk]
+	chapter_key.life, kills(1, PATHS_IN_SHORT), power_cuts(CUTS_IN_SHORT), bad_disk]
