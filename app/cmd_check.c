@@ -5,8 +5,7 @@
 #include "app/commands.h"
 #include "app/data_path.h"
 #include "app/key_preflight.h"
-#include "app/volume.h"
-#include "crypto/base64.h"
+#include "app/vault_slot.h"
 #include "platform/clock.h"
 #include "platform/entropy.h"
 #include "platform/json.h"
@@ -80,11 +79,8 @@ static enum status check_disk(struct checklist *list, const char *disk_path,
 			      char detail[static 256])
 {
 	static struct volume volume;
-	SECRET_SCOPE struct secret volume_key = {0};
-	SECRET_SCOPE struct secret passphrase = {0};
+	struct vault_slot slot VAULT_SLOT_SCOPE = {0};
 	const struct config *config = &list->arguments->config;
-	struct message_agent_request request;
-	struct message_agent_answer answer = {0};
 	struct luks2_layout layout;
 	struct vault_token token;
 	enum status status;
@@ -92,20 +88,11 @@ static enum status check_disk(struct checklist *list, const char *disk_path,
 	TRY(volume_load_unrepaired(&volume, disk_path));
 	TRY(volume_check_policy(&layout, &volume));
 	TRY(volume_vault_token(&token, &volume));
-	TRY(agent_request_init(&request, AGENT_UNWRAP, token.current.kid,
-			       config->identity[0] != '\0' ? config->identity : token.identity));
-	strcpy(request.algorithm, token.current.algorithm);
-	strcpy(request.wrapped, token.current.wrapped);
-	status = agent_session_ask(&list->session, &answer, &request);
-	strcpy(detail, answer.detail);
-	if (status == OK)
-		passphrase.size = base64_encode((char *)passphrase.bytes, answer.secret,
-						sizeof(answer.secret), BASE64_STANDARD);
-	secret_wipe_bytes(&answer, sizeof(answer));
-	TRY(status);
-	status = volume_unlock(&volume_key, &volume, (int)token.keyslot, passphrase.bytes,
-			       passphrase.size);
-	return status == FAIL_WRONG_KEY ? FAIL_WRAPPED_MISMATCH : status;
+	status = vault_slot_prove(&slot, &list->session, &token.current,
+				  config->identity[0] != '\0' ? config->identity : token.identity,
+				  &volume, token.keyslot);
+	strcpy(detail, slot.detail);
+	return status;
 }
 
 /* A disk that is being served is looked at all the same: its header is readable, and its key can be

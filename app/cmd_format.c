@@ -1,22 +1,18 @@
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "app/commands.h"
 #include "app/disk_probe.h"
 #include "app/key_preflight.h"
-#include "app/keyvault.h"
-#include "app/volume.h"
+#include "app/vault_slot.h"
 #include "app/volume_name.h"
-#include "crypto/base64.h"
 #include "crypto/recovery_key.h"
 #include "platform/entropy.h"
 #include "platform/file.h"
 #include "platform/log.h"
 
 #define KEY_FILE_SIZE_MAX (8u * 1024 * 1024) /* as cryptsetup's default limit */
-#define SLOT_SECRET_SIZE 32
 
 /* What is being made. The secrets are wiped when cmd_format returns. */
 struct plan {
@@ -24,9 +20,8 @@ struct plan {
 	const char *disk_path;
 	const char *name;
 	uint32_t sector_size;
-	char content[256];         /* what is on the disk now */
-	struct secret slot_secret; /* under a customer's key: 32 random bytes... */
-	struct secret slot_text;   /* ...and the passphrase, their base64 text */
+	char content[256]; /* what is on the disk now */
+	struct vault_slot slot;
 	struct secret_memory key_file;
 	size_t key_file_size;
 	struct secret recovery_text;
@@ -119,14 +114,6 @@ static enum status take_key_file(struct plan *plan)
 	return OK;
 }
 
-static void set_time(char text[static 32])
-{
-	time_t now = time(NULL);
-	struct tm parts;
-
-	strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
-}
-
 /* All questions to the vault come before the first byte is written to the disk. */
 static enum status take_vault_key(struct plan *plan)
 {
@@ -136,31 +123,21 @@ static enum status take_vault_key(struct plan *plan)
 	enum status status;
 
 	arguments_set_object(plan->arguments, "%s", config->key);
-	entropy_fill(plan->slot_secret.bytes, SLOT_SECRET_SIZE);
-	plan->slot_secret.size = SLOT_SECRET_SIZE;
+	vault_slot_make(&plan->slot);
 	status = agent_session_open(&session, config);
 	if (status == OK)
 		status = key_preflight(&preflight, &session, config->key, config->identity,
-				       plan->slot_secret.bytes);
+				       plan->slot.secret.bytes);
 	if (status != OK) {
 		arguments_set_detail(plan->arguments, "%s", preflight.detail);
 		return status;
 	}
-	plan->slot_text.size = base64_encode((char *)plan->slot_text.bytes, plan->slot_secret.bytes,
-					     SLOT_SECRET_SIZE, BASE64_STANDARD);
 	plan->keyslots[plan->keyslot_count++] = (struct volume_keyslot_options){
 		.purpose = VOLUME_KEYSLOT_VAULT,
-		.passphrase = plan->slot_text.bytes,
-		.passphrase_size = plan->slot_text.size,
+		.passphrase = plan->slot.passphrase.bytes,
+		.passphrase_size = plan->slot.passphrase.size,
 	};
-	strcpy(plan->token.current.kid, preflight.kid);
-	strcpy(plan->token.current.algorithm, KEYVAULT_ALGORITHM);
-	strcpy(plan->token.current.wrapped, preflight.wrapped);
-	set_time(plan->token.created);
-	if (strlen(config->identity) >= sizeof(plan->token.identity))
-		return FAIL_IDENTITY_NONE;
-	strcpy(plan->token.identity, config->identity);
-	return OK;
+	return vault_slot_token(&plan->token, preflight.kid, preflight.wrapped, config->identity);
 }
 
 /* Written before the disk is: a volume whose recovery key nobody has must not come to be. */
