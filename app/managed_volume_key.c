@@ -14,12 +14,17 @@
 
 static uint64_t wait_ms(const struct managed_volume *managed, const struct config *config)
 {
+	const uint64_t round_ms = managed->round_ms;
+	const uint64_t retry_ms =
+		retry_interval_ms((uint64_t)config->probe_retry_s * 1000, round_ms);
 	/* An old wrapping that is still there goes with the next good look, so that is not far. */
-	uint64_t interval_s = managed->token.previous.kid[0] != '\0' ? config->probe_retry_s
-								     : config->probe_interval_s;
+	const uint64_t interval_ms =
+		managed->token.previous.kid[0] != '\0'
+			? retry_ms
+			: retry_interval_ms((uint64_t)config->probe_interval_s * 1000,
+					    2 * round_ms);
 
-	return key_policy_wait_ms(managed->key.state, interval_s * 1000,
-				  (uint64_t)config->probe_retry_s * 1000, entropy_u32());
+	return key_policy_wait_ms(managed->key.state, interval_ms, retry_ms, entropy_u32());
 }
 
 static enum log_priority priority_of(enum key_state state)
@@ -240,10 +245,11 @@ static void drop_previous(struct managed_volume *managed, const struct config *c
 	back_up_change(managed, config);
 }
 
-static void rotation_failed(struct managed_volume *managed, enum status status, const char *detail,
-			    const struct config *config)
+static void rotation_failed(struct managed_volume *managed, enum status status,
+			    const struct message_agent_answer *answer, const struct config *config)
 {
 	struct managed_key *key = &managed->key;
+	const char *detail = answer->detail;
 
 	if (status != key->rotation_cause)
 		log_warning("%s stays under %s: the newest version is not taken: %s%s%s%s; %s; "
@@ -253,9 +259,12 @@ static void rotation_failed(struct managed_volume *managed, enum status status, 
 			    detail[0] != '\0' ? ")" : "", status_advice(status));
 	key->rotation_cause = status;
 	key->rotation_due_ms =
-		clock_now_ms() + key_policy_wait_ms(KEY_LOST, 0,
-						    (uint64_t)config->probe_retry_s * 1000,
-						    entropy_u32());
+		clock_now_ms() +
+		retry_next_of_many_ms(&managed->retry,
+				      retry_interval_ms((uint64_t)config->probe_retry_s * 1000,
+							managed->round_ms),
+				      managed->round_ms, status, answer->retry_after_ms,
+				      entropy_u32());
 }
 
 static enum status heard_look(struct managed_volume *managed, struct message_agent_request *request,
@@ -318,7 +327,7 @@ bool managed_volume_key_hear(struct managed_volume *managed, struct message_agen
 	default: break;
 	}
 	if (status != OK)
-		rotation_failed(managed, status, answer->detail, config);
+		rotation_failed(managed, status, answer, config);
 	if (status == OK && managed->key.job != job)
 		return true;
 	managed_volume_key_end(managed);

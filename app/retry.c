@@ -16,9 +16,19 @@
 #define SPREAD_PERCENT 140
 
 /* What was refused comes back within so much, the first time; each further refusal doubles it, far
- * beyond the cap: the vault may count refused requests, too, and then eager ones keep it shut. */
+ * beyond the cap and what the fleet needs: the vault may count refused requests, too, and then
+ * eager ones keep it shut. */
 #define REFUSED_SPREAD_MS 3000
 #define REFUSED_CAP_FACTOR 16
+#define REFUSED_CAP_ROUNDS 8
+
+/* The same where all have their turns already, and the window is full by chance. */
+#define REFUSED_IN_TURN_MS 6000
+
+/* In how many rounds the whole fleet can ask for the newest version, and each of its machines have
+ * its secret unwrapped, wrapped, and unwrapped again: four operations, and room for what else is
+ * going on. In per cent. */
+#define MOVE_PERCENT 550
 
 uint64_t retry_round_ms(uint64_t operations, uint32_t key_bits)
 {
@@ -60,43 +70,78 @@ static uint64_t grown(uint64_t start_ms, unsigned doublings, uint64_t cap_ms)
 	return start_ms << doublings;
 }
 
+static uint64_t refused_spread_ms(struct retry *retry, uint64_t first_ms, uint64_t round_ms,
+				  uint32_t random)
+{
+	const uint64_t cap_ms =
+		MAXIMUM(retry->cap_ms * REFUSED_CAP_FACTOR, round_ms * REFUSED_CAP_ROUNDS);
+	const unsigned refusals = retry->refusals;
+
+	retry->refusals = MINIMUM(refusals + 1, 32);
+	return scale(grown(first_ms, refusals, cap_ms), random);
+}
+
 /* The vault's window is full: it is of no use to ask before it has moved on. */
 static uint64_t after_refusal_ms(struct retry *retry, uint64_t round_ms, uint64_t retry_after_ms,
 				 uint32_t random)
 {
-	uint64_t cap_ms = MAXIMUM(retry->cap_ms * REFUSED_CAP_FACTOR, round_ms);
-	uint64_t spread_ms = grown(REFUSED_SPREAD_MS, retry->refusals, cap_ms);
-
-	if (retry_after_ms == 0)
-		retry_after_ms = MINIMUM(WINDOW_OVER_MS, retry->cap_ms);
-	retry->refusals = MINIMUM(retry->refusals + 1, 32);
-	return retry_after_ms + scale(spread_ms, random);
+	/* A large fleet's window is full again by the time that the vault names. */
+	if (retry_after_ms == 0 || round_ms > RETRY_WINDOW_MS)
+		retry_after_ms = MAXIMUM(retry_after_ms, MINIMUM(WINDOW_OVER_MS, retry->cap_ms));
+	return retry_after_ms + refused_spread_ms(retry, REFUSED_SPREAD_MS, round_ms, random);
 }
 
 /* Full jitter while the waits grow, for whoever failed at the same moment to come apart. At the cap
- * they are apart, and all ask at an even rate, one that the vault can bear from all of them when it
- * comes back. */
+ * they are apart, and all ask at an even rate: one that the vault can bear from all of them when it
+ * comes back, with some room for chance. */
 static uint64_t after_failure_ms(struct retry *retry, uint64_t round_ms, uint32_t random)
 {
-	uint64_t cap_ms = MAXIMUM(retry->cap_ms, round_ms + round_ms / 4);
+	uint64_t cap_ms = MAXIMUM(retry->cap_ms, round_ms * 13 / 10);
 	uint64_t ceiling_ms = grown(BASE_MS, retry->failures, cap_ms);
-	uint64_t least_ms = ceiling_ms == cap_ms ? cap_ms / 5 * 4 : 0;
+	uint64_t least_ms = ceiling_ms == cap_ms ? cap_ms / 10 * 9 : 0;
 
 	retry->failures = MINIMUM(retry->failures + 1, 32);
 	return least_ms + scale(ceiling_ms - least_ms, random);
 }
 
+static uint64_t patience_ms(const struct retry *retry, uint64_t retry_after_ms)
+{
+	return MINIMUM(retry_after_ms, MAXIMUM(retry->cap_ms, RETRY_AFTER_MAX_LEAST_MS));
+}
+
 uint64_t retry_next_ms(struct retry *retry, uint64_t round_ms, enum status cause,
 		       uint64_t retry_after_ms, uint32_t random)
 {
-	uint64_t asked_ms =
-		MINIMUM(retry_after_ms, MAXIMUM(retry->cap_ms, RETRY_AFTER_MAX_LEAST_MS));
+	const uint64_t asked_ms = patience_ms(retry, retry_after_ms);
 	uint64_t wait_ms;
 
 	if (cause == FAIL_VAULT_THROTTLED)
 		return after_refusal_ms(retry, round_ms, asked_ms, random);
 	wait_ms = after_failure_ms(retry, round_ms, random);
 	return MAXIMUM(wait_ms, asked_ms);
+}
+
+uint64_t retry_interval_ms(uint64_t interval_ms, uint64_t round_ms)
+{
+	const uint64_t move_ms = round_ms * MOVE_PERCENT / 100;
+
+	/* What fits the first window needs no time. */
+	return move_ms <= interval_ms + RETRY_WINDOW_MS ? interval_ms : move_ms - RETRY_WINDOW_MS;
+}
+
+uint64_t retry_first_of_many_ms(uint64_t interval_ms, uint32_t random)
+{
+	return interval_ms / 2 + scale(interval_ms, random);
+}
+
+uint64_t retry_next_of_many_ms(struct retry *retry, uint64_t interval_ms, uint64_t round_ms,
+			       enum status cause, uint64_t retry_after_ms, uint32_t random)
+{
+	if (cause == FAIL_VAULT_THROTTLED)
+		return MAXIMUM(patience_ms(retry, retry_after_ms), BASE_MS) +
+		       refused_spread_ms(retry, REFUSED_IN_TURN_MS, round_ms, random);
+	retry_reset(retry);
+	return interval_ms - interval_ms / 40 + scale(interval_ms / 20, random);
 }
 
 void retry_reset(struct retry *retry)

@@ -30,6 +30,19 @@ struct retry {
 uint64_t retry_next_ms(struct retry *retry, uint64_t round_ms, enum status cause,
 		       uint64_t retry_after_ms, uint32_t random);
 
+/* What is asked again and again: `interval_ms`, or as much longer as a fleet needs so that all of
+ * it can move to another version of the key between two questions. */
+uint64_t retry_interval_ms(uint64_t interval_ms, uint64_t round_ms);
+
+/* From when a machine starts until the first such question: half an interval to one and a half, so
+ * that it is in nobody's way at the start, and no two machines ask in step. */
+uint64_t retry_first_of_many_ms(uint64_t interval_ms, uint32_t random);
+
+/* From one to the next, after an answer that came to `cause`: about the interval; soon, as
+ * retry_next_ms says, if the vault had too many requests. */
+uint64_t retry_next_of_many_ms(struct retry *retry, uint64_t interval_ms, uint64_t round_ms,
+			       enum status cause, uint64_t retry_after_ms, uint32_t random);
+
 /* After a success. */
 void retry_reset(struct retry *retry);
 

@@ -131,6 +131,13 @@ enum status supervisor_ask_agent(struct supervisor *supervisor,
 	return OK;
 }
 
+uint64_t supervisor_round_ms(const struct supervisor *supervisor,
+			     const struct managed_volume *managed)
+{
+	return retry_round_ms((uint64_t)supervisor->config->fleet_size * supervisor->volume_count,
+			      keyvault_wrapped_bits(managed->token.current.wrapped));
+}
+
 /* When the whole fleet may be starting, each machine asks in its turn. A disk that comes later
  * finds the turn past. */
 static bool waits_for_its_turn(const struct supervisor *supervisor, struct managed_volume *managed)
@@ -157,9 +164,7 @@ static enum status load_and_ask(struct supervisor *supervisor, struct managed_vo
 	if (supervisor_name_is_taken(supervisor, managed))
 		return FAIL_NAME_TAKEN;
 	TRY(managed_volume_request(managed, &request, supervisor->config));
-	managed->round_ms =
-		retry_round_ms((uint64_t)supervisor->config->fleet_size * supervisor->volume_count,
-			       keyvault_wrapped_bits(managed->token.current.wrapped));
+	managed->round_ms = supervisor_round_ms(supervisor, managed);
 	if (join_request(supervisor, managed) || waits_for_its_turn(supervisor, managed))
 		return OK;
 	TRY(supervisor_ask_agent(supervisor, &request, &answer_due_ms));

@@ -25,13 +25,38 @@ void supervisor_begin_following(struct supervisor *supervisor)
 		key_url_format(supervisor->follow.url, &url);
 }
 
-static void plan_question(struct supervisor *supervisor)
+/* Of the volumes that are served, which alone can be moved to another version, the longest; false
+ * if there is none. */
+static bool find_round(uint64_t *round_ms, const struct supervisor *supervisor)
 {
-	const uint64_t interval_ms = (uint64_t)supervisor->config->follow_interval_s * 1000;
+	bool is_any_served = false;
 
-	supervisor->follow.request_id = 0;
-	supervisor->follow.due_ms = clock_now_ms() + key_policy_wait_ms(KEY_OK, interval_ms,
-									interval_ms, entropy_u32());
+	*round_ms = 0;
+	for (size_t i = 0; i < supervisor->volume_count; i++) {
+		if (supervisor->volumes[i]->state != VOLUME_SERVING)
+			continue;
+		*round_ms =
+			MAXIMUM(*round_ms, supervisor_round_ms(supervisor, supervisor->volumes[i]));
+		is_any_served = true;
+	}
+	return is_any_served;
+}
+
+static uint64_t interval_ms(const struct supervisor *supervisor, uint64_t round_ms)
+{
+	return retry_interval_ms((uint64_t)supervisor->config->follow_interval_s * 1000, round_ms);
+}
+
+static void plan_question(struct supervisor *supervisor, enum status cause, uint64_t retry_after_ms)
+{
+	struct supervisor_follow *follow = &supervisor->follow;
+	uint64_t round_ms;
+
+	(void)find_round(&round_ms, supervisor);
+	follow->request_id = 0;
+	follow->due_ms = clock_now_ms() +
+			 retry_next_of_many_ms(&follow->retry, interval_ms(supervisor, round_ms),
+					       round_ms, cause, retry_after_ms, entropy_u32());
 }
 
 static void ask_for_newest(struct supervisor *supervisor)
@@ -46,7 +71,7 @@ static void ask_for_newest(struct supervisor *supervisor)
 	if (status == OK)
 		follow->request_id = supervisor->last_request_id;
 	else
-		plan_question(supervisor);
+		plan_question(supervisor, status, 0);
 }
 
 /* Once per cause: a newest version that will not do stays what it is until people act. */
@@ -70,7 +95,7 @@ static void hear_newest(struct supervisor *supervisor, const struct message_agen
 	struct supervisor_follow *follow = &supervisor->follow;
 	enum status cause = (enum status)answer->status;
 
-	plan_question(supervisor);
+	plan_question(supervisor, cause, answer->retry_after_ms);
 	if (cause == OK)
 		cause = keyvault_may_wrap(answer->enabled != 0, answer->not_before_s,
 					  answer->expires_s, clock_wall_s());
@@ -126,6 +151,7 @@ static void look(struct supervisor *supervisor, struct managed_volume *managed)
 	struct message_agent_request request;
 	enum status status = managed_volume_key_look(managed, &request, supervisor->config);
 
+	managed->round_ms = supervisor_round_ms(supervisor, managed);
 	if (status == OK)
 		status = send(supervisor, managed, &request);
 	if (status == OK)
@@ -194,13 +220,28 @@ static uint64_t lock_due_ms(const struct supervisor *supervisor,
 
 /* --- the loop's --- */
 
+static void follow_key(struct supervisor *supervisor)
+{
+	struct supervisor_follow *follow = &supervisor->follow;
+	uint64_t round_ms;
+
+	if (follow->url[0] == '\0' || follow->request_id != 0)
+		return;
+	if (!find_round(&round_ms, supervisor))
+		follow->due_ms = 0;
+	else if (follow->due_ms == 0)
+		follow->due_ms =
+			clock_now_ms() +
+			retry_first_of_many_ms(interval_ms(supervisor, round_ms), entropy_u32());
+	else if (clock_left_ms(follow->due_ms) == 0)
+		ask_for_newest(supervisor);
+}
+
 void supervisor_watch_keys(struct supervisor *supervisor)
 {
 	const uint64_t now_ms = clock_now_ms();
-	struct supervisor_follow *follow = &supervisor->follow;
 
-	if (follow->url[0] != '\0' && follow->request_id == 0 && follow->due_ms <= now_ms)
-		ask_for_newest(supervisor);
+	follow_key(supervisor);
 	for (size_t i = 0; i < supervisor->volume_count; i++) {
 		struct managed_volume *managed = supervisor->volumes[i];
 
@@ -218,7 +259,7 @@ uint64_t supervisor_keys_wake_ms(const struct supervisor *supervisor)
 
 	if (follow->request_id != 0)
 		wake_ms = follow->answer_due_ms;
-	else if (follow->url[0] != '\0')
+	else if (follow->due_ms != 0)
 		wake_ms = follow->due_ms;
 	for (size_t i = 0; i < supervisor->volume_count; i++) {
 		const struct managed_volume *managed = supervisor->volumes[i];
@@ -267,7 +308,7 @@ void supervisor_hear_keys(struct supervisor *supervisor, const struct message_ag
 void supervisor_keys_lose_agent(struct supervisor *supervisor)
 {
 	if (supervisor->follow.request_id != 0)
-		plan_question(supervisor);
+		plan_question(supervisor, FAIL_ROLE_DIED, 0);
 	for (size_t i = 0; i < supervisor->volume_count; i++)
 		if (supervisor->volumes[i]->key.job != KEY_JOB_NONE)
 			give_up(supervisor, supervisor->volumes[i], FAIL_ROLE_DIED);

@@ -28,7 +28,8 @@ struct supervisor_follow {
 					 */
 	enum status cause;              /* what the last question came to */
 	char detail[MESSAGE_TEXT_SIZE];
-	uint64_t due_ms;
+	struct retry retry;
+	uint64_t due_ms;     /* 0: nothing is served that could be moved */
 	uint32_t request_id; /* 0: no answer is awaited */
 	uint64_t answer_due_ms;
 };
@@ -72,6 +73,10 @@ bool supervisor_name_is_taken(const struct supervisor *supervisor,
 
 /* Loads the volume's header and asks for its secret; what fails is noted with the volume. */
 void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume *managed);
+
+/* What the vault needs to unwrap the secrets of all of the fleet, if they are all like this one. */
+uint64_t supervisor_round_ms(const struct supervisor *supervisor,
+			     const struct managed_volume *managed);
 
 void supervisor_start_agent(struct supervisor *supervisor);
 void supervisor_hear_agent(struct supervisor *supervisor);

@@ -15,6 +15,7 @@ enum fleet_event {
 	FLEET_BOOTS,   /* all machines start at the same moment */
 	FLEET_OUTAGE,  /* the same, and the vault cannot be reached for an hour */
 	FLEET_FAILURE, /* the same, and the vault answers 503 for an hour */
+	FLEET_ROTATES, /* all are served, and there is a new version of the key */
 };
 
 /* What nobody outside Azure knows for sure about its limit. */
@@ -36,8 +37,8 @@ struct fleet_scenario {
 };
 
 struct fleet_result {
-	uint32_t unlocked;
-	uint64_t requests; /* that the vault got, once it was there */
+	uint32_t unlocked; /* or moved to the new version */
+	uint64_t requests; /* for that, once the vault was there */
 	uint64_t time_ms;  /* from when it was there until the last broker is unlocked */
 	uint64_t perfect_requests;
 	uint64_t perfect_time_ms;

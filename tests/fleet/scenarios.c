@@ -17,6 +17,8 @@ static const struct kind kinds[] = {
 	{.name = "outage as 503",
 	 .event = FLEET_FAILURE,
 	 .limit = {.says_when = true, .counts_refused = true}},
+	{.name = "rotation", .event = FLEET_ROTATES},
+	{.name = "rotation, retry-after", .event = FLEET_ROTATES, .limit = {.says_when = true}},
 	{.name = "boot, fleet_size not set", .event = FLEET_BOOTS, .fleet_size = 1},
 };
 

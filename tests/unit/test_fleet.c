@@ -25,7 +25,7 @@ TEST(a_thousand_brokers_are_unlocked_nearly_as_by_a_perfect_scheduler_whatever_h
 			expect_good(&scenario);
 }
 
-TEST(ten_thousand_brokers_that_boot_at_once_are_too)
+TEST(ten_thousand_brokers_are_too_when_they_boot_at_once)
 {
 	struct fleet_scenario scenario;
 
@@ -39,11 +39,11 @@ TEST(that_is_not_one_lucky_draw)
 {
 	struct fleet_scenario scenario;
 
-	for (uint64_t seed = 1; seed <= 20; seed++)
+	for (uint64_t seed = 1; seed <= 10; seed++)
 		for (size_t i = 0; fleet_scenario(&scenario, i); i++) {
 			scenario.seed = seed;
-			if (scenario.brokers == 1000 && scenario.event == FLEET_BOOTS &&
-			    !scenario.may_be_poor)
+			if (scenario.brokers == 1000 && !scenario.may_be_poor &&
+			    (scenario.event == FLEET_BOOTS || scenario.event == FLEET_ROTATES))
 				expect_good(&scenario);
 		}
 }

@@ -49,7 +49,7 @@ TEST(at_the_cap_waits_are_even_for_ever)
 	struct retry retry = {.cap_ms = 30000, .failures = 5};
 
 	for (int i = 0; i < 100; i++) {
-		EXPECT_EQUAL(retry_next_ms(&retry, 0, FAIL_VAULT_UNREACHABLE, 0, 0), 24000);
+		EXPECT_EQUAL(retry_next_ms(&retry, 0, FAIL_VAULT_UNREACHABLE, 0, 0), 27000);
 		EXPECT_EQUAL(retry_next_ms(&retry, 0, FAIL_VAULT_UNREACHABLE, 0, UINT32_MAX),
 			     30000);
 	}
@@ -62,9 +62,9 @@ TEST(a_fleet_asks_no_more_often_during_an_outage_than_the_vault_can_answer)
 	struct retry retry = {.cap_ms = 30000, .failures = 20};
 	const uint64_t round_ms = retry_round_ms(10000, 4096);
 
-	EXPECT_EQUAL(retry_next_ms(&retry, round_ms, FAIL_VAULT_UNREACHABLE, 0, 0), 200000);
+	EXPECT_EQUAL(retry_next_ms(&retry, round_ms, FAIL_VAULT_UNREACHABLE, 0, 0), 234000);
 	EXPECT_EQUAL(retry_next_ms(&retry, round_ms, FAIL_VAULT_UNREACHABLE, 0, UINT32_MAX),
-		     250000);
+		     260000);
 }
 
 TEST(a_refused_request_comes_back_when_the_vaults_window_has_moved_on)
@@ -96,4 +96,46 @@ TEST(no_wait_is_shorter_than_the_other_side_asks_but_nobody_can_ask_for_ever)
 	EXPECT_EQUAL(retry_next_ms(&retry, 0, FAIL_VAULT_THROTTLED, 3600000, 0), 60000);
 	retry.cap_ms = 300000;
 	EXPECT_EQUAL(retry_next_ms(&retry, 0, FAIL_VAULT_UNAVAILABLE, 3600000, 0), 300000);
+}
+
+TEST(a_large_fleet_does_not_come_back_at_the_moment_that_the_vault_names)
+{
+	struct retry retry = {.cap_ms = 30000};
+	const uint64_t round_ms = retry_round_ms(10000, 4096);
+
+	EXPECT_EQUAL(retry_next_ms(&retry, round_ms, FAIL_VAULT_THROTTLED, 1000, 0), 11000);
+	EXPECT_EQUAL(retry_next_ms(&retry, round_ms, FAIL_VAULT_THROTTLED, 20000, 0), 20000);
+}
+
+TEST(a_fleet_asks_again_only_when_all_of_it_could_move_to_another_version)
+{
+	EXPECT_EQUAL(retry_interval_ms(60000, retry_round_ms(1, 4096)), 60000);
+	EXPECT_EQUAL(retry_interval_ms(60000, retry_round_ms(1000, 2048)), 60000);
+	EXPECT_EQUAL(retry_interval_ms(60000, retry_round_ms(1000, 4096)), 100000);
+	EXPECT_EQUAL(retry_interval_ms(60000, retry_round_ms(10000, 4096)), 1090000);
+	EXPECT_EQUAL(retry_interval_ms(60000, 0), 60000);
+}
+
+TEST(what_is_asked_again_and_again_is_in_step_with_nobody)
+{
+	struct retry retry = {.cap_ms = 30000};
+
+	EXPECT_EQUAL(retry_first_of_many_ms(60000, 0), 30000);
+	EXPECT_EQUAL(retry_first_of_many_ms(60000, UINT32_MAX), 90000);
+	EXPECT_EQUAL(retry_next_of_many_ms(&retry, 60000, 0, OK, 0, 0), 58500);
+	EXPECT_EQUAL(retry_next_of_many_ms(&retry, 60000, 0, FAIL_VAULT_TIMEOUT, 0, UINT32_MAX),
+		     61500);
+}
+
+TEST(what_is_asked_again_and_again_comes_back_soon_if_the_vault_had_too_many_requests)
+{
+	struct retry retry = {.cap_ms = 30000};
+
+	EXPECT_EQUAL(retry_next_of_many_ms(&retry, 60000, 0, FAIL_VAULT_THROTTLED, 0, 0), 1000);
+	EXPECT_EQUAL(retry_next_of_many_ms(&retry, 60000, 0, FAIL_VAULT_THROTTLED, 0, UINT32_MAX),
+		     13000);
+	EXPECT_EQUAL(retry_next_of_many_ms(&retry, 60000, 0, FAIL_VAULT_THROTTLED, 5000, 0), 5000);
+	(void)retry_next_of_many_ms(&retry, 60000, 0, OK, 0, 0);
+	EXPECT_EQUAL(retry_next_of_many_ms(&retry, 60000, 0, FAIL_VAULT_THROTTLED, 0, UINT32_MAX),
+		     7000);
 }
