@@ -156,6 +156,33 @@ def worker_of(scene, name):
 		f" *'--role worker {name} ') echo ${{folder##*/}};; esac; done; }} 2>/dev/null")
 
 
+def add_discard_step(chapter, path):
+	@chapter.step(f"{path}: what fstrim finds free goes back to the disk only with allow_discards")
+	def _(scene):
+		file = scene.disk_file("data1")
+
+		def trim():
+			scene.mount("data1", "/dev/byok/data1")
+			scene.machine.run("dd if=/dev/urandom of=/mnt/data1/gone bs=1M count=64 conv=fsync"
+				" 2>/dev/null && rm /mnt/data1/gone && sync", 120)
+			before = file.stat().st_blocks
+			answer = scene.machine.attempt("fstrim /mnt/data1", 60)
+			scene.check_hashes("data1")
+			scene.unmount("data1")
+			stop_serving(scene)
+			return answer.status, (before - file.stat().st_blocks) // 2048
+
+		serve_through(scene, path)
+		status, freed = trim()
+		check(status != 0 and freed <= 0, f"fstrim: status {status}, {freed} MiB freed")
+		scene.machine.run("echo allow_discards = yes >>/etc/byok/byok.conf")
+		serve_through(scene, path)
+		status, freed = trim()
+		check(status == 0 and freed >= 64, f"fstrim: status {status}, {freed} MiB freed")
+		scene.machine.run("sed -i /^allow_discards/d /etc/byok/byok.conf")
+		return f"{freed} MiB"
+
+
 def add_death_steps(chapter, path):
 	@chapter.step(f"{path}: who uses a device sees no error when its process is killed")
 	def _(scene):
@@ -228,6 +255,7 @@ for each in DEVICES:
 	add_basic_steps(every_path, each)
 	add_end_steps(every_path, each)
 	add_read_only_steps(every_path, each)
+	add_discard_step(every_path, each)
 	add_weak_disk_steps(every_path, each)
 # What more kills do is in chapter_life.
 add_death_steps(every_path, "nbd-kernel")
