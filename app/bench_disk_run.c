@@ -186,7 +186,7 @@ static enum status keep_busy(struct run *run)
 
 		TRY(ring_turn(&run->ring, !has_work));
 		if (run->engine != NULL)
-			TRY(block_engine_advance(run->engine));
+			block_engine_advance(run->engine);
 	}
 	if (run->error == 0)
 		return OK;

@@ -5,11 +5,6 @@
 
 #include "io/probes.h"
 
-/* Before a cipher list of at least this many bytes, what was started goes to the disk first, so
- * that disk and cipher work at the same time. Below it the trip into the kernel costs more than it
- * wins. */
-#define EARLY_SUBMIT_SIZE (32 * 1024)
-
 /* Numbers in the order they came. Never full: a number is in it at most once. */
 struct queue {
 	uint32_t *numbers;
@@ -234,9 +229,9 @@ void block_engine_submit(struct block_engine *engine, unsigned number,
 }
 
 /* Gives the cipher as one list what waits, up to its share of a turn. */
-static enum status transform(struct block_engine *engine, struct queue *queue,
-			     void (*cipher)(const void *key, const struct sector_run *runs,
-					    size_t run_count))
+static void transform(struct block_engine *engine, struct queue *queue,
+		      void (*cipher)(const void *key, const struct sector_run *runs,
+				     size_t run_count))
 {
 	unsigned count = 0;
 	uint64_t size = 0;
@@ -255,9 +250,7 @@ static enum status transform(struct block_engine *engine, struct queue *queue,
 		size += piece->size;
 	}
 	if (count == 0)
-		return OK;
-	if (size >= EARLY_SUBMIT_SIZE && ring_has_unsubmitted(engine->ring))
-		TRY(ring_submit(engine->ring));
+		return;
 	cipher(engine->volume->cipher.key, engine->runs, count);
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t index = pop(queue);
@@ -266,7 +259,6 @@ static enum status transform(struct block_engine *engine, struct queue *queue,
 		step(engine, &engine->pieces[index], REQUEST_TRANSFORMED);
 		act(engine, index);
 	}
-	return OK;
 }
 
 static void release_pieces(struct block_engine *engine, unsigned number)
@@ -312,14 +304,12 @@ static void check_places(const struct block_engine *engine)
 	CHECK(engine->tags_open >= engine->to_tell.count);
 }
 
-enum status block_engine_advance(struct block_engine *engine)
+void block_engine_advance(struct block_engine *engine)
 {
-	/* Writes first: the disk works on them while what was read is decrypted. */
-	TRY(transform(engine, &engine->to_encrypt, engine->volume->cipher.encrypt));
-	TRY(transform(engine, &engine->to_decrypt, engine->volume->cipher.decrypt));
+	transform(engine, &engine->to_encrypt, engine->volume->cipher.encrypt);
+	transform(engine, &engine->to_decrypt, engine->volume->cipher.decrypt);
 	tell(engine);
 	check_places(engine);
-	return OK;
 }
 
 bool block_engine_has_work(const struct block_engine *engine)

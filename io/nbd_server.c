@@ -222,7 +222,7 @@ static enum status turn(struct nbd_server *server)
 	for (unsigned i = 0; i < count; i++)
 		nbd_connection_take_input(&server->connections[(server->turn + i) % count],
 					  service);
-	TRY(block_engine_advance(service->engine));
+	block_engine_advance(service->engine);
 	for (unsigned i = 0; i < count; i++)
 		nbd_connection_go_on(&server->connections[(server->turn + i) % count], service);
 	start_housekeeping(server);

@@ -148,16 +148,6 @@ static enum status judge_submission(int result)
 	return FAIL_SYSTEM;
 }
 
-enum status ring_submit(struct ring *ring)
-{
-	return judge_submission(io_uring_submit(ring->uring));
-}
-
-bool ring_has_unsubmitted(const struct ring *ring)
-{
-	return io_uring_sq_ready(ring->uring) > 0;
-}
-
 void ring_deliver(const struct ring *ring, uint64_t token, int32_t result)
 {
 	uint64_t handler = token >> 32;

@@ -74,12 +74,6 @@ MUST_CHECK enum status ring_register_memory(struct ring *ring, void *memory, siz
  * fd -1 or the ring is closed. Takes effect for operations that start later. */
 MUST_CHECK enum status ring_set_file(struct ring *ring, unsigned slot, int fd);
 
-/* Hands everything started to the kernel, without waiting. */
-MUST_CHECK enum status ring_submit(struct ring *ring);
-
-/* True if something was started that the kernel has not seen yet. */
-bool ring_has_unsubmitted(const struct ring *ring);
-
 /* Hands everything started to the kernel; if `wait`, waits until something has completed; then
  * copies the completions out and runs their handlers. A signal ends the sleep with OK and no
  * handler run. Must not be called with `wait` and nothing under way. */
@@ -88,7 +82,7 @@ MUST_CHECK enum status ring_turn(struct ring *ring, bool wait);
 /* Runs the handler of one completion, as ring_turn does for each. */
 void ring_deliver(const struct ring *ring, uint64_t token, int32_t result);
 
-/* Operations. Each starts one, which reaches the kernel with the next ring_submit or ring_turn, and
+/* Operations. Each starts one, which reaches the kernel with the next ring_turn, and
  * completes exactly once. Memory given to it must stay until then; `message` and `timeout` are read
  * at submission, so they must stay until the next ring_turn at least. */
 void ring_nop(struct ring *ring, uint64_t token);

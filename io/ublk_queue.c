@@ -159,7 +159,8 @@ static enum status turn(struct ublk_queue *queue)
 {
 	check_counts(queue);
 	TRY(ring_turn(&queue->ring, !block_engine_has_work(queue->engine)));
-	return block_engine_advance(queue->engine);
+	block_engine_advance(queue->engine);
+	return OK;
 }
 
 /* Until the kernel has taken every tag back, or something failed. */

@@ -105,7 +105,7 @@ static void submit(unsigned tag, enum block_operation operation, uint64_t offset
 
 static void advance(void)
 {
-	EXPECT_OK(block_engine_advance(test.engine));
+	block_engine_advance(test.engine);
 }
 
 static void finish(unsigned skipped, int32_t result)

@@ -46,18 +46,6 @@ enum status ring_set_file(struct ring *ring, unsigned slot, int fd)
 	return OK;
 }
 
-bool ring_has_unsubmitted(const struct ring *ring)
-{
-	(void)ring;
-	return false;
-}
-
-enum status ring_submit(struct ring *ring)
-{
-	(void)ring;
-	return OK;
-}
-
 enum status ring_turn(struct ring *ring, bool wait)
 {
 	(void)ring;

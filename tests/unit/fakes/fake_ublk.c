@@ -154,18 +154,6 @@ enum status ring_set_file(struct ring *ring, unsigned slot, int fd)
 	return OK;
 }
 
-bool ring_has_unsubmitted(const struct ring *ring)
-{
-	(void)ring;
-	return false;
-}
-
-enum status ring_submit(struct ring *ring)
-{
-	(void)ring;
-	return OK;
-}
-
 void ring_deliver(const struct ring *ring, uint64_t token, int32_t result)
 {
 	uint64_t handler = token >> 32;
