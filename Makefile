@@ -86,7 +86,7 @@ $(GENERATED)/ca_bundle.h: $(O)/.config platform/deps/ca-bundle.sh platform/deps/
 	@if cmp -s $@.new $@; then rm $@.new; touch $@; else mv $@.new $@; fi
 
 # The page of reports as a string, without indentation and comments.
-$(GENERATED)/bench_report.h: app/bench_report.html Makefile
+$(GENERATED)/bench_report.h: app/bench/bench_report.html Makefile
 	@mkdir -p $(@D)
 	@sed 's/^\t*//; /^$$/d; /^\/\//d; s/[\\"?]/\\&/g; s/.*/"&\\n"/' $< >$@
 
@@ -105,26 +105,27 @@ savedefconfig: | $(PACKAGES)/build
 
 # --- which files a feature brings ---------------------------------------------------------------
 
-FILES_VAULT := io/https.c io/tls_profile.c app/identity.c app/vault_agent.c app/vault_attempt.c \
-	app/vault_role.c platform/secret_heap.c
+FILES_VAULT := io/https.c io/tls_profile.c platform/secret_heap.c app/vault/identity.c \
+	app/vault/vault_agent.c app/vault/vault_attempt.c app/vault/vault_role.c
 FILES_ARGON2ID := crypto/argon2id.c
 # io/ublk_process.c and io/nbd_*.c serve two data paths each: where neither is on, nothing calls
 # them, and the linker leaves them out.
-FILES_UBLK := $(filter-out io/ublk_process.c,$(wildcard io/ublk_*.c)) app/data_path_ublk.c
-FILES_DM_CRYPT := io/dm_crypt.c io/device_mapper.c io/kernel_key.c app/data_path_dm_crypt.c
-FILES_NBD_KERNEL := io/nbd_kernel.c app/data_path_nbd_kernel.c
-FILES_NBD_SOCKET := app/data_path_nbd.c
+FILES_UBLK := $(filter-out io/ublk_process.c,$(wildcard io/ublk_*.c)) app/worker/data_path_ublk.c
+FILES_DM_CRYPT := io/dm_crypt.c io/device_mapper.c io/kernel_key.c app/worker/data_path_dm_crypt.c
+FILES_NBD_KERNEL := io/nbd_kernel.c app/worker/data_path_nbd_kernel.c
+FILES_NBD_SOCKET := app/worker/data_path_nbd.c
 FILES_AES_NI := crypto/aes_xts_aesni.c
 FILES_VAES := crypto/aes_xts_vaes%.c
-FILES_PROVISION := app/provision.c app/disk_blank.c app/cmd_provision.c
-FILES_METRICS := app/metrics.c app/supervisor_metrics.c
-FILES_BENCH := app/bench_%.c app/cmd_bench.c
+FILES_PROVISION := app/supervisor/provision.c app/volume/disk_blank.c app/commands/cmd_provision.c
+FILES_METRICS := app/supervisor/metrics.c app/supervisor/supervisor_metrics.c
+FILES_BENCH := app/bench/bench_%.c app/commands/cmd_bench.c
 FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES PROVISION \
 	METRICS BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
 FILES_OFF += $(if $(filter asan,$(FLAVOUR)),platform/relocate.c)
-SOURCES := $(filter-out $(FILES_OFF),$(wildcard platform/*.c crypto/*.c io/*.c app/*.c))
+SOURCES := $(filter-out $(FILES_OFF),\
+	$(wildcard platform/*.c crypto/*.c io/*.c app/*.c app/*/*.c))
 
 LIBRARIES := $(if $(CONFIG_VAULT),-lcurl) -lbearssl -luring $(if $(CONFIG_ARGON2ID),-largon2)
 
@@ -179,7 +180,7 @@ $(OBJECTS)/%.o: %.c Makefile | $(PREPARED)
 
 PROGRAM := $(SOURCES:%.c=$(OBJECTS)/%.o)
 -include $(PROGRAM:.o=.d)
-$(OBJECTS)/app/bench_report.o: $(GENERATED)/bench_report.h
+$(OBJECTS)/app/bench/bench_report.o: $(GENERATED)/bench_report.h
 
 # Files that went away leave no trace in timestamps, so the list of objects is a file of its own.
 ifneq ($(file <$(OBJECTS)/list),$(PROGRAM))

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/disk_blank.h"
 #include "platform/file.h"
 
 #define FILE_SIZE_MAX 16384
@@ -27,8 +26,7 @@ static const uint8_t log_priorities[] = {LOG_PRIORITY_ERROR, LOG_PRIORITY_WARNIN
 					 LOG_PRIORITY_INFO, LOG_PRIORITY_DEBUG};
 
 _Static_assert(CONFIG_DATA_PATH_UBLK == 1 && CONFIG_DATA_PATH_DM_CRYPT == 2 &&
-		       CONFIG_DATA_PATH_NBD_KERNEL == 3 && CONFIG_DATA_PATH_NBD == 4 &&
-		       DISK_BLANK_WHOLE == 1,
+		       CONFIG_DATA_PATH_NBD_KERNEL == 3 && CONFIG_DATA_PATH_NBD == 4,
 	       "as the words stand");
 
 static const struct setting settings[] = {

@@ -3,9 +3,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#include "app/commands.h"
-#include "app/vault_role.h"
-#include "app/worker.h"
+#include "app/commands/commands.h"
+#include "app/vault/vault_role.h"
+#include "app/worker/worker.h"
 #include "crypto/selftest.h"
 #include "generated/config.h"
 #include "platform/lockdown.h"

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/bench_crypto.h"
+#include "app/bench/bench_crypto.h"
 #include "crypto/aes_xts.h"
 #include "platform/bytes.h"
 #include "platform/cpu.h"

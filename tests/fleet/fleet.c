@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/key_policy.h"
-#include "app/retry.h"
-#include "app/vault_attempt.h"
+#include "app/supervisor/key_policy.h"
+#include "app/supervisor/retry.h"
+#include "app/vault/vault_attempt.h"
 #include "platform/clock.h"
 
 #define OUTAGE_MS (3600 * 1000)

@@ -1,6 +1,7 @@
 /* A fleet of brokers before one vault, under a clock that nobody waits for. What a broker does when
- * is the product's: app/vault_attempt.c asks and says what the answers mean, app/retry.c when to
- * ask. Only what is around them is made up here: clock, network, IMDS, vault.
+ * is the product's: app/vault/vault_attempt.c asks and says what the answers mean,
+ * app/supervisor/retry.c when to ask. Only what is around them is made up here: clock, network,
+ * IMDS, vault.
  *
  * fleet.c defines https_exchange and clock_now_ms in the place of io/https.c and platform/clock.c.
  */

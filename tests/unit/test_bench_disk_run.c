@@ -1,5 +1,5 @@
 /* What a measurement does to a disk, and that it counts it. */
-#include "app/bench_disk_run.h"
+#include "app/bench/bench_disk_run.h"
 
 #include "tests/unit/fakes/fake_cipher.c"
 #include "tests/unit/fakes/fake_disk.c"

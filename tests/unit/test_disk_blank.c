@@ -1,12 +1,12 @@
 /* Which files of zeros are blank, and which only look so. */
-#include "app/disk_blank.h"
+#include "app/volume/disk_blank.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "app/volume.h"
+#include "app/volume/volume.h"
 #include "tests/unit/test.h"
 
 #define MIB ((uint64_t)1024 * 1024)

@@ -1,4 +1,4 @@
-#include "app/disk_probe.h"
+#include "app/volume/disk_probe.h"
 
 #include <fcntl.h>
 #include <stdio.h>

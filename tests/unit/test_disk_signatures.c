@@ -1,4 +1,4 @@
-#include "app/disk_signatures.h"
+#include "app/volume/disk_signatures.h"
 
 #include <stdio.h>
 #include <string.h>

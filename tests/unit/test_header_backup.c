@@ -1,11 +1,11 @@
 /* A header is restored from a file onto a disk in memory, and the power goes, or a call fails, at
  * any point of it. */
-#include "app/header_backup.h"
+#include "app/volume/header_backup.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/disk_probe.h"
+#include "app/volume/disk_probe.h"
 #include "tests/unit/fakes/fake_volume_disk.c"
 #include "tests/unit/test.h"
 

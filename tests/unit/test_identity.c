@@ -1,4 +1,4 @@
-#include "app/identity.h"
+#include "app/vault/identity.h"
 
 #include <stdio.h>
 #include <string.h>

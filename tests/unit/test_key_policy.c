@@ -1,5 +1,5 @@
 /* The watch over keys, enumerated whole: seven states, four events. */
-#include "app/key_policy.h"
+#include "app/supervisor/key_policy.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "app/key_url.h"
+#include "app/vault/key_url.h"
 
 #include <stdio.h>
 #include <string.h>

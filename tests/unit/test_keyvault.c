@@ -1,4 +1,4 @@
-#include "app/keyvault.h"
+#include "app/vault/keyvault.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "app/metrics.h"
+#include "app/supervisor/metrics.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "app/retry.h"
+#include "app/supervisor/retry.h"
 
 #include "tests/unit/test.h"
 

@@ -1,6 +1,6 @@
 /* A rotation on a disk in memory, by a vault in memory: the power goes at every call of the disk,
  * any call fails, and the vault goes at every question. */
-#include "app/rotation.h"
+#include "app/volume/rotation.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -60,7 +60,7 @@ static enum status answer_unwrap(struct message_agent_answer *answer,
 	return OK;
 }
 
-/* In the place of app/agent_session.c's: this is linked first. */
+/* In the place of app/vault/agent_session.c's: this is linked first. */
 enum status agent_session_ask(struct agent_session *asked, struct message_agent_answer *answer,
 			      struct message_agent_request *request)
 {

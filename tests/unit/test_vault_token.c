@@ -1,4 +1,4 @@
-#include "app/vault_token.h"
+#include "app/vault/vault_token.h"
 
 #include <string.h>
 

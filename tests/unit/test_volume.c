@@ -1,5 +1,5 @@
 /* A volume on a disk in memory: every damage, every moment of a power cut, every failing call. */
-#include "app/volume.h"
+#include "app/volume/volume.h"
 
 #include <stdio.h>
 #include <string.h>

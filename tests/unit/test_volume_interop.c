@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "app/volume.h"
-#include "app/volume_disk.h"
+#include "app/volume/volume.h"
+#include "app/volume/volume_disk.h"
 #include "tests/unit/test.h"
 
 static struct volume volume;

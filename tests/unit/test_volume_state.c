@@ -1,4 +1,4 @@
-#include "app/volume_state.h"
+#include "app/volume/volume_state.h"
 
 #include "tests/unit/test.h"
 

@@ -1,4 +1,4 @@
-/* A disk in memory, for #include in a test: takes the place of app/volume_disk.c.
+/* A disk in memory, for #include in a test: takes the place of app/volume/volume_disk.c.
  *
  * What was written since the last sync is not safe: when the power is cut, any of its 512-byte
  * pieces may be on the disk and any may not. Counts its calls, of which one can be made to fail or
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/volume_disk.h"
+#include "app/volume/volume_disk.h"
 #include "tests/unit/test.h"
 
 #define FAKE_DISK_SIZE (18u * 1024 * 1024)

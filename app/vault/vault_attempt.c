@@ -1,0 +1,383 @@
+#include "app/vault/vault_attempt.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "platform/clock.h"
+
+/* When asking for a fresh token fails, the held one serves on, and this long nobody asks again. */
+#define REFRESH_PAUSE_MS 60000
+
+/* With less an exchange would only hide the cause behind a time-out. */
+#define EXCHANGE_TIME_MIN_MS 1000
+
+_Static_assert(KEYVAULT_WRAPPED_SIZE == MESSAGE_WRAPPED_SIZE, "one travels in the other");
+_Static_assert(KEY_URL_TEXT_SIZE <= MESSAGE_TEXT_SIZE, "a kid must fit a message");
+
+enum status vault_operation_read(struct vault_operation *operation,
+				 const struct message_agent_request *request)
+{
+	*operation =
+		(struct vault_operation){.operation = (enum agent_operation)request->operation};
+	if (request->operation == 0 || request->operation >= AGENT_OPERATIONS)
+		return FAIL_MESSAGE;
+	if (request->operation == AGENT_USER_DATA)
+		return OK;
+	if (!message_text_is_valid(request->key_url, sizeof(request->key_url)))
+		return FAIL_KEY_URL;
+	TRY(key_url_parse(&operation->key, request->key_url));
+	if (!message_text_is_valid(request->client_id, sizeof(request->client_id)))
+		return FAIL_CONFIG;
+	if (request->client_id[0] != '\0') {
+		if (!identity_client_id_is_valid(request->client_id))
+			return FAIL_CONFIG;
+		strcpy(operation->client_id, request->client_id);
+	}
+	if (request->operation != AGENT_WRAP && request->operation != AGENT_UNWRAP)
+		return OK;
+	if (!message_text_is_valid(request->algorithm, sizeof(request->algorithm)) ||
+	    strcmp(request->algorithm, KEYVAULT_ALGORITHM) != 0)
+		return FAIL_TOKEN;
+	if (request->operation == AGENT_WRAP) {
+		if (request->secret_size != sizeof(operation->secret))
+			return FAIL_MESSAGE;
+		memcpy(operation->secret, request->secret, sizeof(operation->secret));
+		return OK;
+	}
+	if (!key_url_has_version(&operation->key))
+		return FAIL_KEY_URL_VERSIONLESS;
+	if (!message_text_is_valid(request->wrapped, sizeof(request->wrapped)) ||
+	    !keyvault_wrapped_is_valid(request->wrapped))
+		return FAIL_TOKEN;
+	strcpy(operation->wrapped, request->wrapped);
+	return OK;
+}
+
+/* --- telling what happened --- */
+
+PRINTF_LIKE(2, 3)
+static void say(struct vault_outcome *outcome, const char *format, ...)
+{
+	size_t used = strlen(outcome->detail);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(outcome->detail + used, sizeof(outcome->detail) - used, format, arguments);
+	va_end(arguments);
+}
+
+static void say_word(struct vault_outcome *outcome, const char *word)
+{
+	if (word[0] != '\0')
+		say(outcome, " %s", word);
+}
+
+static void say_answer(struct vault_outcome *outcome, const char *who,
+		       const struct https_answer *answer)
+{
+	outcome->detail[0] = '\0';
+	say(outcome, "%s:", who);
+	if (answer->http_status != 0)
+		say(outcome, " HTTP %d", answer->http_status);
+	if (answer->cause[0] != '\0')
+		say(outcome, " %s", answer->cause);
+}
+
+/* What an operator and Microsoft's support need to find this answer on the other side. */
+static void say_origin(struct vault_outcome *outcome, const struct https_answer *answer)
+{
+	if (answer->request_id[0] != '\0')
+		say(outcome, ", request id %s", answer->request_id);
+	if (answer->network_info[0] != '\0')
+		say(outcome, ", %s", answer->network_info);
+}
+
+static enum status exchange(struct vault_session *session, struct https_answer *answer,
+			    struct vault_outcome *outcome, struct https_request *request,
+			    uint64_t deadline_ms)
+{
+	uint64_t left_ms = MAXIMUM(clock_left_ms(deadline_ms), EXCHANGE_TIME_MIN_MS);
+	enum status status;
+
+	request->timeout_ms = MINIMUM(left_ms, session->exchange_timeout_ms);
+	request->connect_timeout_ms = request->timeout_ms;
+	status = https_exchange(session->https, answer, request);
+	outcome->exchanges++;
+	outcome->waited_ms += answer->duration_ms;
+	outcome->retry_after_ms = answer->has_retry_after ? answer->retry_after_ms : 0;
+	return status;
+}
+
+/* --- tokens --- */
+
+static struct vault_token *find_token(struct vault_tokens *tokens,
+				      const struct vault_operation *operation)
+{
+	struct vault_token *oldest = &tokens->held[0];
+
+	for (size_t i = 0; i < VAULT_TOKENS_MAX; i++) {
+		struct vault_token *token = &tokens->held[i];
+
+		if (token->resource != NULL &&
+		    strcmp(token->resource, operation->key.resource) == 0 &&
+		    strcasecmp(token->client_id, operation->client_id) == 0)
+			return token;
+		if (token->resource == NULL ||
+		    (oldest->resource != NULL && token->asked_ms < oldest->asked_ms))
+			oldest = token;
+	}
+	secret_wipe_bytes(oldest, sizeof(*oldest));
+	return oldest;
+}
+
+/* Counted from before it was asked for, and by a clock that nobody sets. */
+static void hold_token(struct vault_token *token, const struct identity_grant *grant,
+		       const struct vault_operation *operation, uint64_t asked_ms)
+{
+	uint64_t lifetime_s = grant->lifetime_s;
+
+	strcpy(token->client_id, operation->client_id);
+	token->resource = operation->key.resource;
+	token->asked_ms = asked_ms;
+	token->refresh_ms = asked_ms + lifetime_s * 500;
+	token->expires_ms = asked_ms + lifetime_s * 900;
+	token->grant = *grant;
+}
+
+/* What both questions to IMDS have in common; OK only with a whole answer of 200. */
+static enum status ask_metadata(struct vault_session *session, struct https_answer *answer,
+				struct vault_outcome *outcome, const char *url,
+				uint64_t deadline_ms)
+{
+	struct https_request request = {.url = url, .is_for_metadata = true};
+	struct identity_refusal refusal;
+	enum status status = exchange(session, answer, outcome, &request, deadline_ms);
+
+	say_answer(outcome, "IMDS", answer);
+	if (status != OK) {
+		outcome->is_transient = keyvault_transport_is_transient(status);
+		return identity_transport_status(status);
+	}
+	if (answer->http_status == 200)
+		return OK;
+	identity_read_refusal(&refusal, answer->http_status, answer->body, answer->body_size);
+	say_word(outcome, refusal.code);
+	outcome->is_transient = refusal.is_transient;
+	return refusal.status;
+}
+
+static enum status ask_for_token(struct vault_session *session, struct vault_token *token,
+				 struct vault_outcome *outcome,
+				 const struct vault_operation *operation, uint64_t deadline_ms)
+{
+	struct identity_grant *fresh = &session->tokens->fresh;
+	char url[IDENTITY_URL_SIZE];
+	struct https_answer answer;
+	uint64_t asked_ms = clock_now_ms();
+	enum status status;
+
+	identity_token_url(url, session->imds_endpoint, operation->client_id,
+			   operation->key.resource);
+	TRY(ask_metadata(session, &answer, outcome, url, deadline_ms));
+	status = identity_read_grant(fresh, answer.body, answer.body_size, operation->client_id,
+				     operation->key.resource);
+	https_wipe_body(session->https);
+	if (status == OK)
+		hold_token(token, fresh, operation, asked_ms);
+	secret_wipe_bytes(fresh, sizeof(*fresh));
+	return status;
+}
+
+static enum status get_token_alone(struct vault_session *session, struct vault_outcome *outcome,
+				   const struct vault_operation *operation, uint64_t deadline_ms)
+{
+	struct vault_token *held = find_token(session->tokens, operation);
+	uint64_t now_ms = clock_now_ms();
+	bool is_usable = held->resource != NULL && now_ms < held->expires_ms;
+	enum status status = OK;
+
+	if (!is_usable || now_ms >= held->refresh_ms)
+		status = ask_for_token(session, held, outcome, operation, deadline_ms);
+	if (status != OK && is_usable) {
+		held->refresh_ms = now_ms + REFRESH_PAUSE_MS;
+		status = OK;
+	}
+	session->token = *held;
+	return status;
+}
+
+/* Makes sure that the session's token can be used now. Others who need one meanwhile wait for this
+ * one. */
+static enum status get_token(struct vault_session *session, struct vault_outcome *outcome,
+			     const struct vault_operation *operation, uint64_t deadline_ms)
+{
+	enum status status;
+
+	CHECK(pthread_mutex_lock(&session->tokens->mutex) == 0);
+	status = get_token_alone(session, outcome, operation, deadline_ms);
+	CHECK(pthread_mutex_unlock(&session->tokens->mutex) == 0);
+	return status;
+}
+
+/* The vault does not like it; unless somebody else has got another one since. */
+static void drop_token(struct vault_session *session, const struct vault_operation *operation)
+{
+	struct vault_token *held;
+
+	CHECK(pthread_mutex_lock(&session->tokens->mutex) == 0);
+	held = find_token(session->tokens, operation);
+	if (held->asked_ms == session->token.asked_ms)
+		secret_wipe_bytes(held, sizeof(*held));
+	CHECK(pthread_mutex_unlock(&session->tokens->mutex) == 0);
+}
+
+/* --- the vault --- */
+
+static void write_request(struct vault_session *session, struct https_request *request,
+			  char url[static KEYVAULT_URL_SIZE],
+			  const struct vault_operation *operation)
+{
+	CHECK(operation->operation != AGENT_TOKEN);
+	request->url = url;
+	if (operation->operation == AGENT_GET_KEY) {
+		keyvault_get_url(url, &operation->key);
+		return;
+	}
+	request->body = session->request_body;
+	if (operation->operation == AGENT_WRAP) {
+		keyvault_wrap_url(url, &operation->key);
+		request->body_size = keyvault_wrap_body(session->request_body, operation->secret);
+	} else {
+		keyvault_unwrap_url(url, &operation->key);
+		request->body_size =
+			keyvault_unwrap_body(session->request_body, operation->wrapped);
+	}
+}
+
+static enum status read_key(struct message_agent_answer *answer, const struct key_url *asked,
+			    const char *body, size_t body_size)
+{
+	struct keyvault_key key;
+
+	TRY(keyvault_read_key(&key, asked, body, body_size));
+	key_url_format(answer->kid, &key.id);
+	answer->key_bits = key.bits;
+	answer->enabled = key.is_enabled;
+	answer->not_before_s = key.not_before_s;
+	answer->expires_s = key.expires_s;
+	answer->has_expired = key.expires_s != 0 && clock_wall_s() >= key.expires_s;
+	return OK;
+}
+
+static enum status read_answer(struct message_agent_answer *answer,
+			       const struct vault_operation *operation, const char *body,
+			       size_t body_size)
+{
+	struct key_url used;
+
+	if (operation->operation == AGENT_GET_KEY)
+		return read_key(answer, &operation->key, body, body_size);
+	if (operation->operation == AGENT_WRAP) {
+		TRY(keyvault_read_wrapped(answer->wrapped, &used, &operation->key, body,
+					  body_size));
+		key_url_format(answer->kid, &used);
+		return OK;
+	}
+	TRY(keyvault_read_secret(answer->secret, &operation->key, body, body_size));
+	answer->secret_size = KEYVAULT_SECRET_SIZE;
+	key_url_format(answer->kid, &operation->key);
+	return OK;
+}
+
+static enum status refuse(struct vault_outcome *outcome, const struct https_answer *answer)
+{
+	struct keyvault_refusal refusal;
+
+	keyvault_read_refusal(&refusal, answer->http_status, answer->body, answer->body_size);
+	outcome->is_transient = refusal.is_transient;
+	say_word(outcome, refusal.code);
+	say_word(outcome, refusal.inner_code);
+	say_word(outcome, refusal.akv_code);
+	say_origin(outcome, answer);
+	/* It names tenant and resource, which is what a 401 is about. */
+	if (answer->http_status == 401 && answer->authenticate[0] != '\0')
+		say(outcome, ", %s", answer->authenticate);
+	return refusal.status;
+}
+
+static enum status ask_vault(struct vault_session *session, struct message_agent_answer *answer,
+			     struct vault_outcome *outcome, const struct vault_operation *operation,
+			     uint64_t deadline_ms)
+{
+	const struct vault_token *token = &session->token;
+	char url[KEYVAULT_URL_SIZE];
+	struct https_answer https_answer;
+	struct https_request request = {.bearer = token->grant.token};
+	enum status status;
+
+	/* The token goes to no other cloud than the one it is for. */
+	CHECK(token->resource != NULL && strcmp(token->resource, operation->key.resource) == 0);
+	write_request(session, &request, url, operation);
+	status = exchange(session, &https_answer, outcome, &request, deadline_ms);
+	secret_wipe_bytes(session->request_body, sizeof(session->request_body));
+	outcome->is_transient = false;
+	say_answer(outcome, operation->key.host, &https_answer);
+	if (status != OK) {
+		outcome->is_transient = keyvault_transport_is_transient(status);
+		return status;
+	}
+	if (https_answer.http_status != 200) {
+		status = refuse(outcome, &https_answer);
+	} else {
+		status = read_answer(answer, operation, https_answer.body, https_answer.body_size);
+		say_origin(outcome, &https_answer);
+	}
+	https_wipe_body(session->https);
+	return status;
+}
+
+static enum status ask_for_user_data(struct vault_session *session,
+				     struct message_agent_answer *answer,
+				     struct vault_outcome *outcome, uint64_t deadline_ms)
+{
+	char url[IDENTITY_URL_SIZE];
+	struct https_answer https_answer;
+
+	identity_user_data_url(url, session->imds_endpoint);
+	TRY(ask_metadata(session, &https_answer, outcome, url, deadline_ms));
+	return identity_read_user_data(answer->settings, sizeof(answer->settings),
+				       https_answer.body, https_answer.body_size);
+}
+
+static enum status attempt(struct vault_session *session, struct message_agent_answer *answer,
+			   struct vault_outcome *outcome, const struct vault_operation *operation,
+			   uint64_t deadline_ms)
+{
+	enum status status;
+
+	if (operation->operation == AGENT_USER_DATA)
+		return ask_for_user_data(session, answer, outcome, deadline_ms);
+	TRY(get_token(session, outcome, operation, deadline_ms));
+	if (operation->operation == AGENT_TOKEN)
+		return OK;
+	status = ask_vault(session, answer, outcome, operation, deadline_ms);
+	if (status != FAIL_VAULT_UNAUTHORIZED)
+		return status;
+	drop_token(session, operation);
+	TRY(get_token(session, outcome, operation, deadline_ms));
+	return ask_vault(session, answer, outcome, operation, deadline_ms);
+}
+
+enum status vault_attempt(struct vault_session *session, struct message_agent_answer *answer,
+			  struct vault_outcome *outcome, const struct vault_operation *operation,
+			  uint64_t deadline_ms)
+{
+	*outcome = (struct vault_outcome){0};
+	outcome->status = attempt(session, answer, outcome, operation, deadline_ms);
+	secret_wipe_bytes(&session->token, sizeof(session->token));
+	if (outcome->status == OK)
+		outcome->detail[0] = '\0';
+	return outcome->status;
+}
