@@ -9,6 +9,7 @@
 
 #include "app/vault/vault_attempt.h"
 #include "generated/config.h"
+#include "platform/bytes.h"
 #include "platform/clock.h"
 #include "platform/entropy.h"
 #include "platform/file.h"
@@ -117,27 +118,52 @@ static enum status check_settings(const struct message_agent_configure *configur
 		       : OK;
 }
 
-/* Puts the file's roots in the place of the built-in ones, if there is one. */
-static enum status load_roots(struct vault_agent *agent, const char *ca_file, const char **roots,
-			      size_t *size)
+/* libcurl wants PEM. */
+static enum status write_roots(struct secret_memory *memory, size_t *size, const uint8_t *roots,
+			       size_t roots_size)
 {
-	if (ca_file[0] != '\0') {
-		TRY(file_read_secret(&agent->roots, size, ca_file, ROOTS_SIZE_MAX));
-		/* The memory has a byte more than the file, for the line feed that the parser of
-		 * PEM wants at the end. */
-		if (*size == agent->roots.size)
-			return FAIL_FILE_TOO_LARGE;
-		agent->roots.bytes[(*size)++] = '\n';
-		*roots = (const char *)agent->roots.bytes;
-	}
-	if (memmem(*roots, *size, "-----BEGIN CERTIFICATE-----", 27) == NULL) {
-		if (ca_file[0] == '\0')
-			log_error("this build has no roots built in: set ca_file");
-		else
-			log_error("ca_file %s holds no certificate in PEM form", ca_file);
-		return FAIL_CONFIG;
+	static const char begin[] = "-----BEGIN CERTIFICATE-----\n";
+	static const char end[] = "\n-----END CERTIFICATE-----\n";
+	size_t length;
+
+	TRY(secret_memory_open(memory, 2 * roots_size + sizeof(begin) + sizeof(end)));
+	for (*size = 0; (length = bytes_load_be16(roots)) > 0; roots += 2 + length) {
+		char *text = (char *)memory->bytes + *size;
+
+		strcpy(text, begin);
+		text += strlen(begin);
+		text += base64_encode(text, roots + 2, length, BASE64_STANDARD);
+		strcpy(text, end);
+		*size = (size_t)(text - (char *)memory->bytes) + strlen(end);
 	}
 	return OK;
+}
+
+/* The file's, if there is one, or the built-in ones. */
+static enum status load_roots(struct vault_agent *agent, const char *ca_file, const uint8_t *roots,
+			      size_t roots_size)
+{
+	size_t size;
+
+	if (ca_file[0] == '\0') {
+		TRY(write_roots(&agent->roots, &size, roots, roots_size));
+	} else {
+		TRY(file_read_secret(&agent->roots, &size, ca_file, ROOTS_SIZE_MAX));
+		/* The memory has a byte more than the file, for the line feed that the parser of
+		 * PEM wants at the end. */
+		if (size == agent->roots.size)
+			return FAIL_FILE_TOO_LARGE;
+		agent->roots.bytes[size++] = '\n';
+	}
+	agent->https.roots_pem = (const char *)agent->roots.bytes;
+	agent->https.roots_size = size;
+	if (memmem(agent->roots.bytes, size, "-----BEGIN CERTIFICATE-----", 27) != NULL)
+		return OK;
+	if (ca_file[0] == '\0')
+		log_error("this build has no roots built in: set ca_file");
+	else
+		log_error("ca_file %s holds no certificate in PEM form", ca_file);
+	return FAIL_CONFIG;
 }
 
 static struct vault_agent_state *state_of(const struct vault_agent *agent)
@@ -159,21 +185,18 @@ static void init_state(struct vault_agent_state *state)
 
 enum status vault_agent_prepare(struct vault_agent *agent,
 				const struct message_agent_configure *configure,
-				const char *builtin_roots, size_t builtin_roots_size)
+				const uint8_t *builtin_roots, size_t builtin_roots_size)
 {
 	struct vault_session session = {0};
 	enum status status;
 
 	*agent = (struct vault_agent){
-		.https = {.roots_pem = builtin_roots,
-			  .roots_size = builtin_roots_size,
-			  .body_size_max = (size_t)CONFIG_HTTP_BODY_KIB_MAX * 1024},
+		.https = {.body_size_max = (size_t)CONFIG_HTTP_BODY_KIB_MAX * 1024},
 		.connection_count = configure->connection_count,
 		.operation_deadline_ms = configure->operation_deadline_ms,
 	};
 	TRY(check_settings(configure));
-	TRY(load_roots(agent, configure->ca_file, &agent->https.roots_pem,
-		       &agent->https.roots_size));
+	TRY(load_roots(agent, configure->ca_file, builtin_roots, builtin_roots_size));
 	strcpy(agent->connect_to, configure->vault_connect_to);
 	strcpy(agent->imds_endpoint, configure->imds_endpoint);
 	if (agent->connect_to[0] != '\0')

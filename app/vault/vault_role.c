@@ -14,7 +14,7 @@ enum status vault_role_run(const char *user)
 	TRY(message_receive(PROCESS_SOCKET_FD, &configure.header, sizeof(configure)));
 	if (configure.header.type != MESSAGE_AGENT_CONFIGURE)
 		return FAIL_MESSAGE;
-	TRY(vault_agent_prepare(&agent, &configure, CA_BUNDLE_PEM, sizeof(CA_BUNDLE_PEM) - 1));
+	TRY(vault_agent_prepare(&agent, &configure, CA_BUNDLE, sizeof(CA_BUNDLE)));
 	status = lockdown_network_role(user);
 	if (status == OK)
 		status = vault_agent_serve(&agent, PROCESS_SOCKET_FD);
