@@ -4,7 +4,16 @@ import time
 import uuid
 
 from . import access, bundles, faults, keys, tls, tokens
-from .store import SUFFIXES, Store, StoreError, find_key, find_vault, find_version, vault_host
+from .store import (
+	SUFFIXES,
+	Store,
+	StoreError,
+	find_key,
+	find_vault,
+	find_version,
+	is_managed_hsm,
+	vault_host,
+)
 
 ROLES = {
 	"encryption-user": ["get", "wrapKey", "unwrapKey"],
@@ -153,6 +162,8 @@ class Admin:
 		now = self.store.now()
 		with self.store.state.change() as state:
 			record = find_vault(state, vault)
+			if kty == "oct-HSM" and not is_managed_hsm(record["host"]):
+				raise StoreError("only a managed HSM has AES keys")
 			holder = record["keys"].get(key.lower())
 			if holder is not None and holder["deleted"] is not None:
 				raise StoreError(f"key {key} is deleted: recover or purge it")

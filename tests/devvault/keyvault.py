@@ -7,6 +7,7 @@ import time
 
 from . import access, bundles, keys
 from .answer import Answer, Refusal
+from .store import is_managed_hsm
 
 _NAME = re.compile(r"^[0-9A-Za-z-]{1,127}$")
 _CRYPTO = ("wrapkey", "unwrapkey", "encrypt", "decrypt")
@@ -137,7 +138,7 @@ class KeyVault:
 	def _create(self, vault, request, now):
 		body = _json_body(request)
 		kty = body.get("kty")
-		if kty not in ("RSA", "RSA-HSM", "EC", "EC-HSM"):
+		if kty not in keys.KINDS or (kty == "oct-HSM" and not is_managed_hsm(request.host)):
 			raise Refusal(400, "BadParameter", "Property kty has an invalid value")
 		attributes, operations = _attributes(body), _operations(body, kty)
 		try:
@@ -416,7 +417,7 @@ def _operations(holder, kty):
 	operations = holder.get("key_ops")
 	if operations is None:
 		return keys.default_operations(kty)
-	known = keys.RSA_OPERATIONS if kty.startswith("RSA") else keys.EC_OPERATIONS
+	known = keys.possible_operations(kty)
 	if not isinstance(operations, list) or any(name not in known for name in operations):
 		raise Refusal(400, "BadParameter", "Property key_ops has an invalid value")
 	return operations

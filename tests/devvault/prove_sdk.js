@@ -164,6 +164,29 @@ const tests = {
 		});
 		assert.deepEqual(Buffer.from(opened.result), SECRET);
 	},
+	async "an AES key of a managed HSM wraps and unwraps by A256KW, and the oracle opens it too"() {
+		devvault("log", "--clear");
+		const hsm = clientOf("far.managedhsm.azure.net");
+		const key = await hsm.createOctKey("aes", { hsm: true, keySize: 256 });
+		const asked = log().find((record) => record.operation === "token");
+		assert.equal(asked.query.resource, "https://managedhsm.azure.net");
+		assert.deepEqual(
+			[key.keyType, key.keyOperations.includes("unwrapKey"), key.key.k],
+			["oct-HSM", true, undefined],
+		);
+		const client = cryptographyOf(key.id);
+		const wrapped = await client.wrapKey("A256KW", SECRET);
+		assert.equal(wrapped.result.length, 40);
+		const opened = await client.unwrapKey("A256KW", wrapped.result);
+		assert.deepEqual(Buffer.from(opened.result), SECRET);
+		const value = Buffer.from(wrapped.result).toString("base64url");
+		assert.equal(
+			devvault("unwrap", "--kid", key.id, "--alg", "A256KW", "--value", value),
+			SECRET.toString("base64url"),
+		);
+		assert.equal((await refusalOf(client.unwrapKey("RSA-OAEP-256", wrapped.result)))[0], 400);
+		assert.equal((await refusalOf(keep.createOctKey("aes", { hsm: true })))[0], 400);
+	},
 	async "a rotated key has a new version, and the old one still unwraps"() {
 		const before = await keep.getKey("disk");
 		const wrapped = await cryptographyOf(before.id).wrapKey("RSA-OAEP-256", SECRET);
@@ -466,7 +489,8 @@ const tests = {
 		for (const host of [
 			"far.vault.azure.cn",
 			"far.vault.usgovcloudapi.net",
-			"far.managedhsm.azure.net",
+			"far.managedhsm.azure.cn",
+			"far.managedhsm.usgovcloudapi.net",
 		]) {
 			devvault("log", "--clear");
 			assert.equal((await clientOf(host).getKey("disk")).name, "disk");

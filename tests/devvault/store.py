@@ -166,6 +166,10 @@ class Store:
 			os.unlink(self.log_path)
 
 
+def is_managed_hsm(host):
+	return ".managedhsm." in host
+
+
 def find_vault(state, name):
 	host = vault_host(name)
 	vault = state["vaults"].get(host)
