@@ -217,8 +217,8 @@
 	STATUS(FAIL_KEY_PURGEABLE, 79, "key-purgeable",                                           \
 	       "the key can be purged: its vault lacks soft delete or purge protection",          \
 	       "turn on purge protection for the vault")                                          \
-	STATUS(FAIL_KEY_TYPE, 80, "key-type", "the key is not an RSA key",                        \
-	       "use an RSA key of 2048, 3072 or 4096 bits")                                       \
+	STATUS(FAIL_KEY_TYPE, 80, "key-type", "the key is not of a kind that byok can use",       \
+	       "use RSA of 2048, 3072 or 4096 bits, or AES of 256 bits in a managed HSM")         \
 	STATUS(FAIL_KEY_OPERATIONS, 81, "key-operations", "the key may not wrap and unwrap",      \
 	       "allow wrapKey and unwrapKey in its permitted operations")                         \
 	STATUS(FAIL_KEY_MISMATCH, 82, "key-mismatch",                                             \

@@ -187,12 +187,20 @@ MUST_CHECK enum status managed_volume_key_look(struct managed_volume *managed,
 					       struct message_agent_request *request,
 					       const struct config *config);
 
-/* Goes on with the answer: true if `request`, which holds a secret, is to be sent next. `newest` is
- * the version to move to, or empty. When it is over, the next look is planned. */
+/* The newest version of the key that is followed, if it is known and may be used. Versions of one
+ * key need not be of one kind. */
+struct newest_version {
+	char kid[MESSAGE_TEXT_SIZE]; /* or empty */
+	uint32_t key_bits;
+};
+
+/* Goes on with the answer: true if `request`, which holds a secret, is to be sent next. When it is
+ * over, the next look is planned. */
 MUST_CHECK bool managed_volume_key_hear(struct managed_volume *managed,
 					struct message_agent_request *request,
 					const struct message_agent_answer *answer,
-					const char *newest, const struct config *config);
+					const struct newest_version *newest,
+					const struct config *config);
 
 /* Keeps a copy of the header as it was loaded, unless there is one. */
 void managed_volume_back_up(struct managed_volume *managed, const struct config *config);

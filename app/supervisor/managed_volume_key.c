@@ -165,8 +165,8 @@ static enum status try_secret(const struct managed_volume *managed, const uint8_
 static enum status begin_rotation(struct managed_volume *managed,
 				  struct message_agent_request *request,
 				  const struct vault_wrapping *proved,
-				  const struct message_agent_answer *answer, const char *newest,
-				  const struct config *config)
+				  const struct message_agent_answer *answer,
+				  const struct newest_version *newest, const struct config *config)
 {
 	struct managed_key *key = &managed->key;
 
@@ -177,8 +177,8 @@ static enum status begin_rotation(struct managed_volume *managed,
 		 managed->disk_path);
 	strcpy(key->rotation.uuid, managed->volume.header.uuid);
 	key->rotation.new.previous = *proved;
-	TRY(agent_request_init(request, AGENT_WRAP, newest, client_id_for(managed, config)));
-	strcpy(request->algorithm, KEYVAULT_ALGORITHM);
+	TRY(agent_request_init(request, AGENT_WRAP, newest->kid, client_id_for(managed, config)));
+	strcpy(request->algorithm, keyvault_algorithm(newest->key_bits));
 	memcpy(request->secret, answer->secret, sizeof(request->secret));
 	request->secret_size = sizeof(request->secret);
 	key->job = KEY_JOB_WRAPS;
@@ -268,10 +268,10 @@ static void rotation_failed(struct managed_volume *managed, enum status status,
 }
 
 static enum status heard_look(struct managed_volume *managed, struct message_agent_request *request,
-			      const struct message_agent_answer *answer, const char *newest,
-			      const struct config *config)
+			      const struct message_agent_answer *answer,
+			      const struct newest_version *newest, const struct config *config)
 {
-	const bool must_rotate = key_policy_must_rotate(managed->token.current.kid, newest);
+	const bool must_rotate = key_policy_must_rotate(managed->token.current.kid, newest->kid);
 	enum status status = (enum status)answer->status;
 
 	if (status == OK)
@@ -293,8 +293,8 @@ static enum status heard_look(struct managed_volume *managed, struct message_age
 /* The old wrapping speaks for the secret where the present one cannot. */
 static enum status heard_look_back(struct managed_volume *managed,
 				   struct message_agent_request *request,
-				   const struct message_agent_answer *answer, const char *newest,
-				   const struct config *config)
+				   const struct message_agent_answer *answer,
+				   const struct newest_version *newest, const struct config *config)
 {
 	TRY((enum status)answer->status);
 	TRY(try_secret(managed, answer->secret));
@@ -302,8 +302,8 @@ static enum status heard_look_back(struct managed_volume *managed,
 }
 
 bool managed_volume_key_hear(struct managed_volume *managed, struct message_agent_request *request,
-			     const struct message_agent_answer *answer, const char *newest,
-			     const struct config *config)
+			     const struct message_agent_answer *answer,
+			     const struct newest_version *newest, const struct config *config)
 {
 	const enum key_job job = managed->key.job;
 	enum status status = OK;

@@ -71,7 +71,7 @@ static void answer(struct supervisor *supervisor, int fd, enum status status, co
 	enum status sent = OK;
 
 	snprintf(done.followed, sizeof(done.followed), "%s", supervisor->follow.url);
-	snprintf(done.newest, sizeof(done.newest), "%s", supervisor->follow.newest);
+	snprintf(done.newest, sizeof(done.newest), "%s", supervisor->follow.newest.kid);
 
 	for (size_t i = 0; with_volumes && sent == OK && i < supervisor->volume_count; i++)
 		if (is_target(supervisor->volumes[i], target))

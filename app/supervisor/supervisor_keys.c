@@ -101,10 +101,11 @@ static void hear_newest(struct supervisor *supervisor, const struct message_agen
 					  answer->expires_s, clock_wall_s());
 	note_newest(supervisor, cause, answer->detail);
 	if (cause != OK)
-		follow->newest[0] = '\0';
-	else if (strcmp(follow->newest, answer->kid) != 0) {
+		follow->newest.kid[0] = '\0';
+	else if (strcmp(follow->newest.kid, answer->kid) != 0) {
 		log_info("the newest version is %s", answer->kid);
-		strcpy(follow->newest, answer->kid);
+		strcpy(follow->newest.kid, answer->kid);
+		follow->newest.key_bits = answer->key_bits;
 	}
 }
 
@@ -113,7 +114,7 @@ static void hear_newest(struct supervisor *supervisor, const struct message_agen
 static bool must_rotate(const struct supervisor *supervisor, const struct managed_volume *managed)
 {
 	return managed->is_loaded &&
-	       key_policy_must_rotate(managed->token.current.kid, supervisor->follow.newest);
+	       key_policy_must_rotate(managed->token.current.kid, supervisor->follow.newest.kid);
 }
 
 /* Only of one that is served: any other shows its key by being unlocked, or is left in peace. */
@@ -167,7 +168,7 @@ static void hear_volume(struct supervisor *supervisor, struct managed_volume *ma
 
 	if (managed->state != VOLUME_SERVING)
 		managed_volume_key_end(managed);
-	else if (managed_volume_key_hear(managed, &request, answer, supervisor->follow.newest,
+	else if (managed_volume_key_hear(managed, &request, answer, &supervisor->follow.newest,
 					 supervisor->config) &&
 		 send(supervisor, managed, &request) != OK)
 		give_up(supervisor, managed, FAIL_ROLE_DIED);

@@ -23,10 +23,9 @@ struct supervisor_client {
 
 /* The key of the settings, if it has no version: its newest one is asked for again and again. */
 struct supervisor_follow {
-	char url[KEY_URL_TEXT_SIZE];    /* empty: nothing is followed */
-	char newest[MESSAGE_TEXT_SIZE]; /* the version that was seen last and may be used; or empty
-					 */
-	enum status cause;              /* what the last question came to */
+	char url[KEY_URL_TEXT_SIZE];  /* empty: nothing is followed */
+	struct newest_version newest; /* as it was seen last */
+	enum status cause;            /* what the last question came to */
 	char detail[MESSAGE_TEXT_SIZE];
 	struct retry retry;
 	uint64_t due_ms;     /* 0: nothing is served that could be moved */

@@ -45,7 +45,7 @@ static enum status wrap(struct key_preflight *result, struct agent_session *sess
 	enum status status;
 
 	TRY(agent_request_init(&request, AGENT_WRAP, result->kid, client_id));
-	strcpy(request.algorithm, KEYVAULT_ALGORITHM);
+	strcpy(request.algorithm, keyvault_algorithm(result->key_bits));
 	memcpy(request.secret, secret, sizeof(request.secret));
 	request.secret_size = sizeof(request.secret);
 	status = ask(result, session, &answer, &request);
@@ -64,7 +64,7 @@ static enum status unwrap_and_compare(struct key_preflight *result, struct agent
 	enum status status;
 
 	TRY(agent_request_init(&request, AGENT_UNWRAP, result->kid, client_id));
-	strcpy(request.algorithm, KEYVAULT_ALGORITHM);
+	strcpy(request.algorithm, keyvault_algorithm(result->key_bits));
 	strcpy(request.wrapped, result->wrapped);
 	status = ask(result, session, &answer, &request);
 	if (status == OK && !secret_equal(answer.secret, secret, sizeof(answer.secret)))

@@ -39,27 +39,33 @@ void keyvault_unwrap_url(char url[static KEYVAULT_URL_SIZE], const struct key_ur
 	write_url(url, key, "/unwrapkey");
 }
 
-static size_t write_body(char body[static KEYVAULT_BODY_SIZE], const char *value)
+const char *keyvault_algorithm(uint32_t bits)
+{
+	return bits < 2048 ? KEYVAULT_ALGORITHM_AES : KEYVAULT_ALGORITHM;
+}
+
+static size_t write_body(char body[static KEYVAULT_BODY_SIZE], const char *algorithm,
+			 const char *value)
 {
 	struct json_writer writer;
 
 	json_writer_init(&writer, body, KEYVAULT_BODY_SIZE);
 	json_begin_object(&writer, NULL);
-	json_write_string(&writer, "alg", KEYVAULT_ALGORITHM);
+	json_write_string(&writer, "alg", algorithm);
 	json_write_string(&writer, "value", value);
 	json_end_object(&writer);
 	CHECK(json_writer_end(&writer));
 	return writer.length;
 }
 
-size_t keyvault_wrap_body(char body[static KEYVAULT_BODY_SIZE],
+size_t keyvault_wrap_body(char body[static KEYVAULT_BODY_SIZE], const char *algorithm,
 			  const uint8_t secret[static KEYVAULT_SECRET_SIZE])
 {
 	SECRET_SCOPE struct secret text = {0};
 
 	_Static_assert(BASE64_TEXT_SIZE(KEYVAULT_SECRET_SIZE) <= sizeof(text.bytes), "must fit");
 	text.size = base64_encode((char *)text.bytes, secret, KEYVAULT_SECRET_SIZE, BASE64_URL);
-	return write_body(body, (const char *)text.bytes);
+	return write_body(body, algorithm, (const char *)text.bytes);
 }
 
 /* Decodes and encodes again, so that what is kept is in one form: without padding. */
@@ -70,7 +76,9 @@ static bool normalise_wrapped(char target[static KEYVAULT_WRAPPED_SIZE], const c
 
 	if (!base64_decode(bytes, &size, sizeof(bytes), wrapped, strlen(wrapped), BASE64_URL))
 		return false;
-	if (size != 2048 / 8 && size != 3072 / 8 && size != 4096 / 8)
+	/* RFC 3394 adds eight bytes to what is wrapped. */
+	if (size != 2048 / 8 && size != 3072 / 8 && size != 4096 / 8 &&
+	    size != KEYVAULT_SECRET_SIZE + 8)
 		return false;
 	_Static_assert(BASE64_TEXT_SIZE(KEYVAULT_WRAPPED_BYTES_MAX) <= KEYVAULT_WRAPPED_SIZE,
 		       "must fit");
@@ -96,7 +104,7 @@ size_t keyvault_unwrap_body(char body[static KEYVAULT_BODY_SIZE], const char *wr
 	char normal[KEYVAULT_WRAPPED_SIZE];
 
 	CHECK(normalise_wrapped(normal, wrapped));
-	return write_body(body, normal);
+	return write_body(body, keyvault_algorithm(keyvault_wrapped_bits(normal)), normal);
 }
 
 static enum status parse(struct json_document *document, struct json_node nodes[static NODES_MAX],
@@ -136,6 +144,10 @@ static enum status read_type_and_size(struct keyvault_key *key,
 
 	if (!json_is(document, type, JSON_STRING))
 		return FAIL_ANSWER_SHAPE;
+	if (json_string_equals(document, type, "oct-HSM")) {
+		key->bits = 256;
+		return OK;
+	}
 	if (!json_string_equals(document, type, "RSA") &&
 	    !json_string_equals(document, type, "RSA-HSM"))
 		return FAIL_KEY_TYPE;

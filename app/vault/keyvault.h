@@ -11,6 +11,7 @@
 
 #define KEYVAULT_API_VERSION "7.4"
 #define KEYVAULT_ALGORITHM "RSA-OAEP-256"
+#define KEYVAULT_ALGORITHM_AES "A256KW" /* RFC 3394; only oct-HSM keys, of managed HSMs */
 
 #define KEYVAULT_URL_SIZE (KEY_URL_TEXT_SIZE + 48)
 #define KEYVAULT_SECRET_SIZE 32
@@ -24,14 +25,18 @@ void keyvault_get_url(char url[static KEYVAULT_URL_SIZE], const struct key_url *
 void keyvault_wrap_url(char url[static KEYVAULT_URL_SIZE], const struct key_url *key);
 void keyvault_unwrap_url(char url[static KEYVAULT_URL_SIZE], const struct key_url *key);
 
-/* The body of a wrap request; returns its length. */
-size_t keyvault_wrap_body(char body[static KEYVAULT_BODY_SIZE],
+/* How a key of so many bits (as of keyvault_read_key or keyvault_wrapped_bits) wraps. */
+const char *keyvault_algorithm(uint32_t bits);
+
+/* The body of a wrap request by one of the two algorithms; returns its length. */
+size_t keyvault_wrap_body(char body[static KEYVAULT_BODY_SIZE], const char *algorithm,
 			  const uint8_t secret[static KEYVAULT_SECRET_SIZE]);
 
-/* Whether `wrapped` is base64url of as many bytes as RSA-2048, 3072 or 4096 give. */
+/* Whether `wrapped` is base64url of as many bytes as RSA-2048, 3072 or 4096 gives, or A256KW of a
+ * slot secret. */
 MUST_CHECK bool keyvault_wrapped_is_valid(const char *wrapped);
 
-/* Of the RSA key that has wrapped it. */
+/* Of the RSA key that has wrapped it; 0: it was an AES key. */
 uint32_t keyvault_wrapped_bits(const char *wrapped);
 
 /* The body of an unwrap request for a valid `wrapped`; returns its length. */
@@ -48,7 +53,8 @@ struct keyvault_key {
 /* Reads a 200 answer to a GET of `asked`, and refuses keys that byok must not use at all:
  *   FAIL_ANSWER_SYNTAX, FAIL_ANSWER_SHAPE  not JSON; JSON of another shape
  *   FAIL_KEY_ID          another key, or another version than asked
- *   FAIL_KEY_TYPE        not RSA of 2048, 3072 or 4096 bits
+ *   FAIL_KEY_TYPE        neither RSA of 2048, 3072 or 4096 bits nor oct-HSM, whose size the answer
+ *                        does not tell: 256 bits is what it must be
  *   FAIL_KEY_OPERATIONS  wrapKey and unwrapKey are not both permitted
  *   FAIL_KEY_PURGEABLE   recoveryLevel is not one of the four with purge protection */
 MUST_CHECK enum status keyvault_read_key(struct keyvault_key *key, const struct key_url *asked,

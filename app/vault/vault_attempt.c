@@ -16,6 +16,11 @@
 _Static_assert(KEYVAULT_WRAPPED_SIZE == MESSAGE_WRAPPED_SIZE, "one travels in the other");
 _Static_assert(KEY_URL_TEXT_SIZE <= MESSAGE_TEXT_SIZE, "a kid must fit a message");
 
+static bool is_wrapped_by(const char *algorithm, const char *wrapped)
+{
+	return strcmp(algorithm, keyvault_algorithm(keyvault_wrapped_bits(wrapped))) == 0;
+}
+
 enum status vault_operation_read(struct vault_operation *operation,
 				 const struct message_agent_request *request)
 {
@@ -37,8 +42,12 @@ enum status vault_operation_read(struct vault_operation *operation,
 	}
 	if (request->operation != AGENT_WRAP && request->operation != AGENT_UNWRAP)
 		return OK;
-	if (!message_text_is_valid(request->algorithm, sizeof(request->algorithm)) ||
-	    strcmp(request->algorithm, KEYVAULT_ALGORITHM) != 0)
+	if (!message_text_is_valid(request->algorithm, sizeof(request->algorithm)))
+		return FAIL_TOKEN;
+	operation->algorithm = strcmp(request->algorithm, KEYVAULT_ALGORITHM_AES) == 0
+				       ? KEYVAULT_ALGORITHM_AES
+				       : KEYVAULT_ALGORITHM;
+	if (strcmp(request->algorithm, operation->algorithm) != 0)
 		return FAIL_TOKEN;
 	if (request->operation == AGENT_WRAP) {
 		if (request->secret_size != sizeof(operation->secret))
@@ -49,7 +58,8 @@ enum status vault_operation_read(struct vault_operation *operation,
 	if (!key_url_has_version(&operation->key))
 		return FAIL_KEY_URL_VERSIONLESS;
 	if (!message_text_is_valid(request->wrapped, sizeof(request->wrapped)) ||
-	    !keyvault_wrapped_is_valid(request->wrapped))
+	    !keyvault_wrapped_is_valid(request->wrapped) ||
+	    !is_wrapped_by(operation->algorithm, request->wrapped))
 		return FAIL_TOKEN;
 	strcpy(operation->wrapped, request->wrapped);
 	return OK;
@@ -248,7 +258,8 @@ static void write_request(struct vault_session *session, struct https_request *r
 	request->body = session->request_body;
 	if (operation->operation == AGENT_WRAP) {
 		keyvault_wrap_url(url, &operation->key);
-		request->body_size = keyvault_wrap_body(session->request_body, operation->secret);
+		request->body_size = keyvault_wrap_body(session->request_body, operation->algorithm,
+							operation->secret);
 	} else {
 		keyvault_unwrap_url(url, &operation->key);
 		request->body_size =
@@ -282,6 +293,8 @@ static enum status read_answer(struct message_agent_answer *answer,
 	if (operation->operation == AGENT_WRAP) {
 		TRY(keyvault_read_wrapped(answer->wrapped, &used, &operation->key, body,
 					  body_size));
+		if (!is_wrapped_by(operation->algorithm, answer->wrapped))
+			return FAIL_ANSWER_SHAPE;
 		key_url_format(answer->kid, &used);
 		return OK;
 	}
@@ -291,7 +304,8 @@ static enum status read_answer(struct message_agent_answer *answer,
 	return OK;
 }
 
-static enum status refuse(struct vault_outcome *outcome, const struct https_answer *answer)
+static enum status refuse(struct vault_outcome *outcome, const struct vault_operation *operation,
+			  const struct https_answer *answer)
 {
 	struct keyvault_refusal refusal;
 
@@ -304,6 +318,10 @@ static enum status refuse(struct vault_outcome *outcome, const struct https_answ
 	/* It names tenant and resource, which is what a 401 is about. */
 	if (answer->http_status == 401 && answer->authenticate[0] != '\0')
 		say(outcome, ", %s", answer->authenticate);
+	/* The size of an AES key is not told: one that has not 256 bits refuses this first. */
+	if (refusal.status == FAIL_VAULT_REQUEST && operation->operation == AGENT_WRAP &&
+	    strcmp(operation->algorithm, KEYVAULT_ALGORITHM_AES) == 0)
+		return FAIL_KEY_TYPE;
 	return refusal.status;
 }
 
@@ -329,7 +347,7 @@ static enum status ask_vault(struct vault_session *session, struct message_agent
 		return status;
 	}
 	if (https_answer.http_status != 200) {
-		status = refuse(outcome, &https_answer);
+		status = refuse(outcome, operation, &https_answer);
 	} else {
 		status = read_answer(answer, operation, https_answer.body, https_answer.body_size);
 		say_origin(outcome, &https_answer);

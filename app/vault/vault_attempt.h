@@ -48,6 +48,7 @@ struct vault_operation {
 	char client_id[VAULT_CLIENT_ID_SIZE]; /* empty: the VM's only identity */
 	char wrapped[KEYVAULT_WRAPPED_SIZE];
 	uint8_t secret[KEYVAULT_SECRET_SIZE];
+	const char *algorithm; /* of a wrap or unwrap; static */
 };
 
 struct vault_outcome {

@@ -128,7 +128,7 @@ enum status vault_slot_token(struct vault_token *token_out, const char *kid, con
 	    strlen(wrapped) >= sizeof(token.current.wrapped))
 		return FAIL_TOKEN;
 	strcpy(token.current.kid, kid);
-	strcpy(token.current.algorithm, KEYVAULT_ALGORITHM);
+	strcpy(token.current.algorithm, keyvault_algorithm(keyvault_wrapped_bits(wrapped)));
 	strcpy(token.current.wrapped, wrapped);
 	strcpy(token.identity, client_id);
 	set_time(token.created);

@@ -953,7 +953,7 @@ class Nonsense(VaultAgentTest):
 			'attributes.exp="soon"': "answer-shape",
 			"attributes.recoveryLevel=Purgeable": "key-purgeable",
 			"attributes.recoveryLevel=recoverable": "key-purgeable",
-			"key.kty=oct-HSM": "key-type",
+			"key.kty=EC-HSM": "key-type",
 			"key.key_ops=[]": "key-operations",
 			"key.n=AQAB": "key-type",
 		}

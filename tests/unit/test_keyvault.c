@@ -62,7 +62,7 @@ TEST(a_secret_is_sent_as_base64url_without_padding)
 	size_t size;
 
 	memset(secret, 0xfb, sizeof(secret));
-	size = keyvault_wrap_body(body, secret);
+	size = keyvault_wrap_body(body, KEYVAULT_ALGORITHM, secret);
 	EXPECT_EQUAL(size, strlen(body));
 	EXPECT_TEXT(body, "{\"alg\":\"RSA-OAEP-256\",\"value\":"
 			  "\"-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s\"}");
@@ -79,8 +79,27 @@ TEST(a_wrapped_secret_is_sent_as_it_came)
 	EXPECT_TEXT(body, expected);
 }
 
-TEST(a_wrapped_secret_has_the_size_of_an_rsa_key)
+TEST(an_aes_key_is_asked_to_wrap_and_unwrap_by_its_own_algorithm)
 {
+	const uint8_t secret[KEYVAULT_SECRET_SIZE] = {0};
+	char body[KEYVAULT_BODY_SIZE];
+	char expected[KEYVAULT_BODY_SIZE];
+
+	EXPECT_TEXT(keyvault_algorithm(256), "A256KW");
+	EXPECT_TEXT(keyvault_algorithm(2048), "RSA-OAEP-256");
+	keyvault_wrap_body(body, "A256KW", secret);
+	EXPECT_TEXT(body, "{\"alg\":\"A256KW\",\"value\":"
+			  "\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}");
+	snprintf(expected, sizeof(expected), "{\"alg\":\"A256KW\",\"value\":\"%s\"}", ones(40));
+	keyvault_unwrap_body(body, ones(40));
+	EXPECT_TEXT(body, expected);
+}
+
+TEST(a_wrapped_secret_has_the_size_that_its_algorithm_gives)
+{
+	EXPECT_TRUE(keyvault_wrapped_is_valid(ones(40)));
+	EXPECT_FALSE(keyvault_wrapped_is_valid(ones(32)));
+	EXPECT_FALSE(keyvault_wrapped_is_valid(ones(48)));
 	EXPECT_TRUE(keyvault_wrapped_is_valid(ones(256)));
 	EXPECT_TRUE(keyvault_wrapped_is_valid(ones(384)));
 	EXPECT_TRUE(keyvault_wrapped_is_valid(ones(512)));
@@ -97,6 +116,8 @@ TEST(a_wrapped_secret_tells_the_size_of_its_key)
 	EXPECT_EQUAL(keyvault_wrapped_bits(ones(384)), 3072);
 	EXPECT_EQUAL(keyvault_wrapped_bits(ones(512)), 4096);
 	EXPECT_EQUAL(keyvault_wrapped_bits(ones(40)), 0);
+	EXPECT_TEXT(keyvault_algorithm(keyvault_wrapped_bits(ones(40))), "A256KW");
+	EXPECT_TEXT(keyvault_algorithm(keyvault_wrapped_bits(ones(256))), "RSA-OAEP-256");
 }
 
 /* --- the answer to a get --- */
@@ -208,9 +229,20 @@ TEST(kids_are_compared_without_case)
 	EXPECT_OK(read_key_with(text));
 }
 
-TEST(a_key_that_is_not_rsa_of_a_usual_size_is_refused)
+TEST(an_aes_key_of_a_managed_hsm_is_read)
 {
-	static const char *const types[] = {"EC", "EC-HSM", "oct", "oct-HSM", "rsa", "RSA-"};
+	struct keyvault_key key;
+	struct key_text text = good_key;
+
+	text.kty = "oct-HSM";
+	text.n = "";
+	EXPECT_OK(read_key(&key, KID, text));
+	EXPECT_EQUAL(key.bits, 256);
+}
+
+TEST(a_key_that_is_neither_rsa_of_a_usual_size_nor_aes_in_hardware_is_refused)
+{
+	static const char *const types[] = {"EC", "EC-HSM", "oct", "OCT-HSM", "rsa", "RSA-"};
 	struct key_text text = good_key;
 
 	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
