@@ -148,9 +148,9 @@ static void say_failure(const struct arguments *arguments, enum status status)
 {
 	const char *advice = status_advice(status);
 
-	fprintf(stderr, "byok: %s: %s%s%s%s%s%s\n", arguments->object, status_sentence(status),
-		arguments->detail[0] != '\0' ? " (" : "", arguments->detail,
-		arguments->detail[0] != '\0' ? ")" : "", advice[0] != '\0' ? "; " : "", advice);
+	log_ending("%s: %s%s%s%s%s%s", arguments->object, status_sentence(status),
+		   arguments->detail[0] != '\0' ? " (" : "", arguments->detail,
+		   arguments->detail[0] != '\0' ? ")" : "", advice[0] != '\0' ? "; " : "", advice);
 }
 
 static int run_command(const struct command *command, int argc, char *const argv[])

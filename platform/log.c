@@ -31,14 +31,16 @@ void log_start(const char *role, enum log_priority least)
 	settings.is_journal = standard_error_is_socket();
 }
 
-static void write_line(enum log_priority priority, const char *text, const char *cause)
+static const char *const words[] = {
+	[LOG_PRIORITY_ERROR] = "error: ",
+	[LOG_PRIORITY_WARNING] = "warning: ",
+	[LOG_PRIORITY_INFO] = "",
+	[LOG_PRIORITY_DEBUG] = "debug: ",
+};
+
+static void write_line(enum log_priority priority, const char *word, const char *text,
+		       const char *cause)
 {
-	static const char *const words[] = {
-		[LOG_PRIORITY_ERROR] = "error: ",
-		[LOG_PRIORITY_WARNING] = "warning: ",
-		[LOG_PRIORITY_INFO] = "",
-		[LOG_PRIORITY_DEBUG] = "debug: ",
-	};
 	char line[LINE_SIZE_MAX];
 	char prefix[8] = "";
 	int size;
@@ -46,9 +48,8 @@ static void write_line(enum log_priority priority, const char *text, const char 
 
 	if (settings.is_journal)
 		snprintf(prefix, sizeof(prefix), "<%d>", (int)priority);
-	size = snprintf(line, sizeof(line) - 1, "%s%s: %s%s%s%s", prefix, settings.role,
-			words[priority], text, cause == NULL ? "" : ": ",
-			cause == NULL ? "" : cause);
+	size = snprintf(line, sizeof(line) - 1, "%s%s: %s%s%s%s", prefix, settings.role, word, text,
+			cause == NULL ? "" : ": ", cause == NULL ? "" : cause);
 	if (size < 0)
 		return;
 	used = MINIMUM((size_t)size, sizeof(line) - 2);
@@ -72,7 +73,18 @@ void log_line(enum log_priority priority, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	write_line(priority, text, NULL);
+	write_line(priority, words[priority], text, NULL);
+}
+
+void log_ending(const char *format, ...)
+{
+	char text[LINE_SIZE_MAX];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	write_line(LOG_PRIORITY_ERROR, "", text, NULL);
 }
 
 void log_errno(enum log_priority priority, int error_number, const char *format, ...)
@@ -85,5 +97,5 @@ void log_errno(enum log_priority priority, int error_number, const char *format,
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	write_line(priority, text, strerror(error_number));
+	write_line(priority, words[priority], text, strerror(error_number));
 }

@@ -26,6 +26,9 @@ void log_line(enum log_priority priority, const char *format, ...) PRINTF_LIKE(2
 #define log_info(...) log_line(LOG_PRIORITY_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_PRIORITY_DEBUG, __VA_ARGS__)
 
+/* How a command ended: an error that is told whatever the level, and without the word for it. */
+void log_ending(const char *format, ...) PRINTF_LIKE(1, 2);
+
 /* The same with ": strerror(error_number)" behind it. */
 void log_errno(enum log_priority priority, int error_number, const char *format, ...)
 	PRINTF_LIKE(3, 4);

@@ -1,10 +1,12 @@
 """The command line itself: words, files, names, and what a build lacks."""
 
 import os
+import re
+import socket
 import stat
 import subprocess
 
-from harness import TOP, Skip, expect, expect_equal, metadata_of, stop, test, wait_until
+from harness import STATUSES, TOP, Skip, expect, expect_equal, metadata_of, stop, test, wait_until
 
 COMMANDS = ["format", "serve", "status", "check", "dump", "recover", "recovery", "rescue", "rotate",
 	"adopt", "backup", "restore", "provision", "lock", "selftest", "version"]
@@ -40,6 +42,19 @@ def a_setting_on_the_command_line_wins_and_a_wrong_one_is_refused(t):
 	t.byok("version", "--config", settings, "--log-level=loud", expect="config")
 	t.byok("version", "--config", t.file("bad.conf", "nonsense"), expect="config", object="bad.conf")
 	t.byok("version", "--config", t.path("absent.conf"), expect="file", object="absent.conf")
+
+
+@test
+def how_a_command_ended_is_an_error_to_the_journal_and_one_line_to_people(t):
+	ours, theirs = socket.socketpair()
+	with ours, theirs:
+		done = subprocess.run([t.program, "dump", "no\nthing"], stderr=theirs)
+		said = ours.recv(4096).decode()
+	number, sentence = STATUSES["disk-absent"]
+	expect_equal(done.returncode, number, "exit status")
+	expect(said.startswith(f"<3>byok: no?thing: {sentence}; "), f"it says {said!r}")
+	said = t.byok("dump", t.path("nothing"), expect="disk-absent").stderr
+	expect(said.startswith("byok: /"), f"it says {said!r}")
 
 
 @test
