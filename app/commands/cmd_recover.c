@@ -48,7 +48,10 @@ enum status cmd_recover(struct arguments *arguments)
 	arguments_set_object(arguments, "%s", disk_path);
 	if (arguments->values[OPTION_NBD] == NULL &&
 	    control_connect(&fd, &arguments->config) == OK) {
-		status = hand_to_service(fd, &key, disk_path);
+		/* The service has no volumes of which some are read-only because of a command. */
+		status = arguments->values[OPTION_READ_ONLY] != NULL
+				 ? FAIL_SERVICE_RUNNING
+				 : hand_to_service(fd, &key, disk_path);
 		close(fd);
 	} else {
 		TRY(secret_memory_open(&passphrase, key.size));

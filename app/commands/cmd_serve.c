@@ -16,8 +16,8 @@ static enum status serve_with_key_file(struct arguments *arguments)
 
 	if (arguments->values[OPTION_DISK] == NULL || arguments->values[OPTION_KEY_FILE] == NULL ||
 	    arguments->operand_count > 0) {
-		fprintf(stderr, "byok serve: --disk, --key-file and --nbd go together, without "
-				"further disks; see byok help serve\n");
+		fprintf(stderr, "byok serve: --nbd and --read-only need --disk and --key-file, "
+				"which go together, without further disks; see byok help serve\n");
 		return FAIL_USAGE;
 	}
 	arguments_set_object(arguments, "%s", arguments->values[OPTION_KEY_FILE]);
@@ -32,7 +32,7 @@ enum status cmd_serve(struct arguments *arguments)
 	enum status status;
 
 	if (arguments->values[OPTION_DISK] != NULL || arguments->values[OPTION_KEY_FILE] != NULL ||
-	    arguments->values[OPTION_NBD] != NULL)
+	    arguments->values[OPTION_NBD] != NULL || arguments->values[OPTION_READ_ONLY] != NULL)
 		return serve_with_key_file(arguments);
 	if (geteuid() != 0)
 		return FAIL_NOT_ROOT;

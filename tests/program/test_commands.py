@@ -30,7 +30,8 @@ def wrong_words_are_told_and_end_with_the_usage_status(t):
 			["format", disk, "--name", "x", "--name", "y"], ["format", disk, "--nonsense"],
 			["format", disk, "--force=yes", "--name", "x"], ["status", "--force"],
 			["format", disk, "--name", "x", "--sector-size", "1024", "--key-file", disk],
-			["format", disk, "--name", "x"], ["serve", "--nbd", "x"], ["dump"], ["-x"]]:
+			["format", disk, "--name", "x"], ["serve", "--nbd", "x"], ["serve", "--read-only"],
+			["dump"], ["-x"]]:
 		done = t.byok(*words, expect="usage")
 		expect(done.stderr != "", f"nothing was said to {words}")
 

@@ -116,6 +116,8 @@ def lock_stops_one_volume_and_recover_brings_it_back_without_the_vault(t):
 	wrong = disks[1][1]
 	t.byok("recover", disk, "--recovery-key-file", wrong, "--config", settings,
 		expect="wrong-recovery-key", object=disk)
+	t.byok("recover", disk, "--recovery-key-file", recovery, "--read-only", "--config", settings,
+		expect="service-running", object=disk)
 	t.byok("recover", disk, "--recovery-key-file", recovery, "--config", settings)
 	expect(is_serving(t, settings, "data1"), "it is not served again")
 
