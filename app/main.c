@@ -97,7 +97,8 @@ static int run_role(const char *name, const char *subject)
 		status = selftest_run();
 		if (status == OK)
 			status = roles[i].run(subject);
-		if (status != OK)
+		/* Of a setting or file the line before has told more. */
+		if (status != OK && status != FAIL_CONFIG && status != FAIL_FILE)
 			log_error("%s", status_sentence(status));
 		return status_exit_code(status);
 	}

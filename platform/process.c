@@ -198,22 +198,32 @@ void process_part(struct process *process)
 	*process = PROCESS_NONE;
 }
 
-void process_end(struct process *process, uint64_t patience_ms)
+enum status process_outcome(int wait_status)
+{
+	for (enum status status = OK + 1; WIFEXITED(wait_status) && status < STATUS_COUNT; status++)
+		if (status_exit_code(status) == WEXITSTATUS(wait_status))
+			return status;
+	return FAIL_ROLE_DIED;
+}
+
+int process_end(struct process *process, uint64_t patience_ms)
 {
 	uint64_t deadline_ms = clock_now_ms() + patience_ms;
+	int wait_status = 0;
 	pid_t ended;
 
 	if (process->pid == 0)
-		return;
+		return 0;
 	CHECK(process->watch_fd < 0);
 	if (process->socket_fd >= 0)
 		close(process->socket_fd);
-	while ((ended = waitpid(process->pid, NULL, WNOHANG)) == 0 &&
+	while ((ended = waitpid(process->pid, &wait_status, WNOHANG)) == 0 &&
 	       clock_left_ms(deadline_ms) > 0)
 		clock_sleep_ms(2);
 	if (ended == 0) {
 		kill(process->pid, SIGKILL);
-		(void)waitpid(process->pid, NULL, 0);
+		(void)waitpid(process->pid, &wait_status, 0);
 	}
 	*process = PROCESS_NONE;
+	return wait_status;
 }

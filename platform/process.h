@@ -67,7 +67,11 @@ void process_kill(const struct process *process);
 /* Closes our end, and leaves the process alone. */
 void process_part(struct process *process);
 
-/* Closes the socket, which tells a role to end, waits up to `patience_ms`, then kills. */
-void process_end(struct process *process, uint64_t patience_ms);
+/* What a role ended with, by its wait status: a failure of its own, else FAIL_ROLE_DIED. */
+MUST_CHECK enum status process_outcome(int wait_status);
+
+/* Closes the socket, which tells a role to end, waits up to `patience_ms`, then kills. Gives its
+ * wait status. */
+int process_end(struct process *process, uint64_t patience_ms);
 
 #endif

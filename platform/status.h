@@ -17,7 +17,7 @@
 	STATUS(FAIL_USAGE, 2, "usage", "the command line is wrong",                               \
 	       "see byok help")                                                                   \
 	STATUS(FAIL_CONFIG, 3, "config", "the configuration is wrong",                            \
-	       "correct the line named above")                                                    \
+	       "correct what the line above or the journal names")                                \
 	STATUS(FAIL_NOT_ROOT, 4, "not-root", "this needs root",                                   \
 	       "run it as root")                                                                  \
 	STATUS(FAIL_OUT_OF_MEMORY, 5, "out-of-memory", "there is not enough (lockable) memory",   \

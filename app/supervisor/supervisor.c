@@ -483,6 +483,7 @@ enum status supervisor_run(const struct config *config, const char *const *disk_
 		.place = entropy_u32(),
 		.follow = {.retry = {.cap_ms = (uint64_t)config->retry_cap_s * 1000}},
 		.agent = PROCESS_NONE,
+		.agent_cause = FAIL_ROLE_DIED,
 		.control = {.socket_fd = -1, .lock_fd = -1},
 		.agent_backoff = {.base_ms = AGENT_RESTART_BASE_MS,
 				  .cap_ms = (uint64_t)config->retry_cap_s * 1000},

@@ -17,14 +17,25 @@
 #define EXCHANGES_OF_ATTEMPT 4
 #define ANSWER_GRACE_MS 10000
 
+#define REFUSED_AGAIN_MS (5 * 60 * 1000)
+
+#define OF_AGENT "vault agent; see the journal"
+
 #define ANSWERS_MAX 16
 #define UNLOCK_STACK_SIZE ((size_t)128 * 1024)
 
-static void plan_restart(struct supervisor *supervisor)
+/* What it refuses at its start is for people to mend, and was told. */
+static void plan_restart(struct supervisor *supervisor, enum status cause)
 {
+	const bool is_refusal =
+		cause == FAIL_CONFIG || cause == FAIL_FILE || cause == FAIL_FEATURE_OFF;
+
 	supervisor->agent = PROCESS_NONE;
+	supervisor->agent_cause = cause;
 	supervisor->agent_restart_ms =
-		clock_now_ms() + backoff_next_ms(&supervisor->agent_backoff, entropy_u32(), 0);
+		clock_now_ms() +
+		(is_refusal ? REFUSED_AGAIN_MS
+			    : backoff_next_ms(&supervisor->agent_backoff, entropy_u32(), 0));
 }
 
 /* The agent tries once and tells the cause; when to try again is decided here, where the state is
@@ -40,15 +51,17 @@ void supervisor_start_agent(struct supervisor *supervisor)
 		status = process_never_wait(&supervisor->agent);
 	if (status == OK)
 		return;
-	plan_restart(supervisor);
+	plan_restart(supervisor, status);
 	if (status != FAIL_FEATURE_OFF)
 		log_error("the vault agent cannot be started: %s", status_sentence(status));
 }
 
-/* Its end is noticed as a child's; supervisor_agent_ended then does the rest. */
+/* Its end is noticed as a child's; supervisor_agent_ended then does the rest. `why` is NULL for one
+ * that is ending already. */
 static void end_agent(struct supervisor *supervisor, const char *why)
 {
-	log_error("the vault agent %s; ending it", why);
+	if (why != NULL)
+		log_error("the vault agent %s; ending it", why);
 	if (supervisor->agent.socket_fd >= 0)
 		close(supervisor->agent.socket_fd);
 	supervisor->agent.socket_fd = -1;
@@ -57,17 +70,20 @@ static void end_agent(struct supervisor *supervisor, const char *why)
 
 void supervisor_agent_ended(struct supervisor *supervisor, int wait_status)
 {
-	log_error("the vault agent ended (%s %d); starting another one",
-		  WIFSIGNALED(wait_status) ? "signal" : "exit status",
-		  WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
+	const enum status cause = process_outcome(wait_status);
+
 	if (supervisor->agent.socket_fd >= 0)
 		close(supervisor->agent.socket_fd);
 	supervisor->counters.agents_lost++;
-	plan_restart(supervisor);
+	plan_restart(supervisor, cause);
+	log_error("the vault agent ended (%s %d: %s); another one is started in %.1f s",
+		  WIFSIGNALED(wait_status) ? "signal" : "exit status",
+		  WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status),
+		  status_sentence(cause),
+		  (double)clock_left_ms(supervisor->agent_restart_ms) / 1000);
 	for (size_t i = 0; i < supervisor->volume_count; i++)
 		if (supervisor->volumes[i]->state == VOLUME_ASKING)
-			managed_volume_fail(supervisor->volumes[i], FAIL_ROLE_DIED, "vault agent",
-					    0);
+			managed_volume_fail(supervisor->volumes[i], cause, OF_AGENT, 0);
 	supervisor_keys_lose_agent(supervisor);
 }
 
@@ -119,12 +135,14 @@ enum status supervisor_ask_agent(struct supervisor *supervisor,
 {
 	enum status status;
 
-	if (supervisor->agent.pid == 0 || supervisor->agent.socket_fd < 0)
+	if (supervisor->agent.pid == 0)
+		return supervisor->agent_cause;
+	if (supervisor->agent.socket_fd < 0)
 		return FAIL_ROLE_DIED;
 	status = message_send(supervisor->agent.socket_fd, MESSAGE_AGENT_REQUEST,
 			      ++supervisor->last_request_id, request);
 	if (status != OK) {
-		end_agent(supervisor, "does not listen");
+		end_agent(supervisor, status == FAIL_ROLE_DIED ? NULL : "does not listen");
 		return FAIL_ROLE_DIED;
 	}
 	*answer_due_ms = find_answer_due_ms(supervisor);
@@ -178,7 +196,11 @@ void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume 
 							     : load_and_ask(supervisor, managed);
 
 	if (status != OK)
-		managed_volume_fail(managed, status, "", 0);
+		managed_volume_fail(managed, status,
+				    supervisor->agent.pid == 0 && status == supervisor->agent_cause
+					    ? OF_AGENT
+					    : "",
+				    0);
 }
 
 /* Of one that nobody waits for any more, what it says itself. */
@@ -325,7 +347,6 @@ void supervisor_hear_agent(struct supervisor *supervisor)
 		supervisor_hear_keys(supervisor, &answers[i]);
 	secret_wipe_bytes(answers, sizeof(answers));
 	if (status != OK)
-		end_agent(supervisor, status == FAIL_ROLE_DIED
-					      ? "has closed its socket"
-					      : "sent a message that is not valid");
+		end_agent(supervisor,
+			  status == FAIL_ROLE_DIED ? NULL : "sent a message that is not valid");
 }

@@ -46,6 +46,7 @@ struct supervisor {
 	struct process agent;
 	struct backoff agent_backoff;
 	uint64_t agent_restart_ms; /* when it may be started again */
+	enum status agent_cause;   /* what the last one has ended with */
 	uint64_t started_ms;
 	uint32_t place; /* drawn at random: this machine's in the fleet that starts with it */
 	uint32_t last_request_id;

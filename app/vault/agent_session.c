@@ -26,6 +26,8 @@ enum status agent_start(struct process *process, const struct config *config,
 	strcpy(configure.ca_file, config->ca_file);
 	TRY(process_start(process, "vault-agent", config->agent_user));
 	status = message_send(process->socket_fd, MESSAGE_AGENT_CONFIGURE, 0, &configure);
+	if (status == FAIL_ROLE_DIED)
+		return process_outcome(process_end(process, END_PATIENCE_MS));
 	if (status != OK)
 		process_end(process, END_PATIENCE_MS);
 	return status;
@@ -33,7 +35,7 @@ enum status agent_start(struct process *process, const struct config *config,
 
 enum status agent_session_open(struct agent_session *session, const struct config *config)
 {
-	*session = (struct agent_session){0};
+	*session = (struct agent_session){.outcome = FAIL_ROLE_DIED};
 	return agent_start(&session->process, config, 1);
 }
 
@@ -82,9 +84,17 @@ enum status agent_session_ask(struct agent_session *session, struct message_agen
 
 	*answer = (struct message_agent_answer){0};
 	request->header.id = ++session->last_id;
-	TRY(message_send(session->process.socket_fd, MESSAGE_AGENT_REQUEST, request->header.id,
-			 request));
-	status = message_receive(session->process.socket_fd, &answer->header, sizeof(*answer));
+	if (session->process.pid == 0)
+		return session->outcome;
+	status = message_send(session->process.socket_fd, MESSAGE_AGENT_REQUEST, request->header.id,
+			      request);
+	if (status == OK)
+		status = message_receive(session->process.socket_fd, &answer->header,
+					 sizeof(*answer));
+	/* One that cannot begin has said why, and ends with it. */
+	if (status == FAIL_ROLE_DIED)
+		status = session->outcome =
+			process_outcome(process_end(&session->process, END_PATIENCE_MS));
 	if (status == OK)
 		status = agent_answer_check(answer, request);
 	if (status == OK)

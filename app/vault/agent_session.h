@@ -10,12 +10,15 @@
 struct agent_session {
 	struct process process;
 	uint32_t last_id;
+	enum status outcome; /* once it has ended, what with */
 };
 
 #define AGENT_SESSION_SCOPE __attribute__((cleanup(agent_session_close)))
 
 /* Starts the agent and tells it its settings, and how many requests it is to work on at a time.
- * FAIL_FEATURE_OFF in a build without the vault client, FAIL_SYSTEM (logged), FAIL_ROLE_DIED. */
+ * FAIL_FEATURE_OFF in a build without the vault client, FAIL_SYSTEM (logged); FAIL_CONFIG,
+ * FAIL_FILE (ca_file) or others of its own if it does not like them (logged), at the latest with
+ * the first request; FAIL_ROLE_DIED. */
 MUST_CHECK enum status agent_start(struct process *process, const struct config *config,
 				   unsigned connection_count);
 
@@ -24,7 +27,7 @@ MUST_CHECK enum status agent_session_open(struct agent_session *session,
 void agent_session_close(struct agent_session *session); /* harmless if never opened */
 
 /* Fills in the header of `request`, sends it and waits for the answer. The agent's status with a
- * well-formed answer, or FAIL_MESSAGE, FAIL_ROLE_DIED with one that is empty. */
+ * well-formed answer; or with one that is empty FAIL_MESSAGE, or what the agent has ended with. */
 MUST_CHECK enum status agent_session_ask(struct agent_session *session,
 					 struct message_agent_answer *answer,
 					 struct message_agent_request *request);

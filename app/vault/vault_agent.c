@@ -93,9 +93,9 @@ static void tell(struct vault_agent_state *state)
 
 /* --- before the rights are gone --- */
 
-static enum status refuse_setting(const char *name)
+static enum status refuse_setting(const char *name, const char *value)
 {
-	log_error("the setting %s is not valid", name);
+	log_error("%s cannot be \"%s\"", name, value);
 	return FAIL_CONFIG;
 }
 
@@ -108,11 +108,11 @@ static enum status check_settings(const struct message_agent_configure *configur
 	    !message_text_is_valid(configure->imds_endpoint, sizeof(configure->imds_endpoint)))
 		return FAIL_MESSAGE;
 	if (!identity_endpoint_is_valid(configure->imds_endpoint))
-		return refuse_setting("imds_endpoint");
+		return refuse_setting("imds_endpoint", configure->imds_endpoint);
 	if (configure->attempt_timeout_ms == 0 || configure->attempt_timeout_ms > INT32_MAX)
-		return refuse_setting("attempt_timeout");
+		return refuse_setting("attempt_timeout", "");
 	if (configure->operation_deadline_ms == 0 || configure->operation_deadline_ms > INT32_MAX)
-		return refuse_setting("operation_deadline");
+		return refuse_setting("operation_deadline", "");
 	return configure->connection_count == 0 || configure->connection_count > LANES_MAX
 		       ? FAIL_MESSAGE
 		       : OK;
@@ -215,7 +215,8 @@ enum status vault_agent_prepare(struct vault_agent *agent,
 		lane->session.https = &lane->https;
 	}
 	status = https_open(&state_of(agent)->lanes[0].https, &agent->https);
-	return status == FAIL_CONFIG ? refuse_setting("vault_connect_to") : status;
+	return status == FAIL_CONFIG ? refuse_setting("vault_connect_to", agent->connect_to)
+				     : status;
 }
 
 void vault_agent_close(struct vault_agent *agent)
@@ -310,7 +311,9 @@ static enum status work_on(struct lane *lane, struct pending *pending)
 
 	if (pending->invalid != OK) {
 		*outcome = (struct vault_outcome){.status = pending->invalid};
-		log_failure(LOG_PRIORITY_WARNING, pending, outcome, "");
+		if (pending->invalid == FAIL_CONFIG)
+			strcpy(outcome->detail, "identity is no client id");
+		log_failure(LOG_PRIORITY_DEBUG, pending, outcome, "");
 		return answer(lane, pending);
 	}
 	if (vault_attempt(&lane->session, &lane->answer, outcome, &pending->operation,

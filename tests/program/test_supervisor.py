@@ -580,6 +580,20 @@ def ready_waits_for_as_many_volumes_as_are_expected(t):
 
 
 @test
+def an_agent_that_refuses_its_settings_is_named_and_is_not_a_long_log(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd")
+	disk, _ = formatted(t, vault, "data1", settings)
+	process = t.start("serve", disk, "--config", settings, "--ca-file", t.path("absent.pem"))
+	wait_until(lambda: states(t, settings).get("data1", {}).get("cause") == "file", "the cause")
+	time.sleep(3)
+	code, answer = status(t, settings)
+	expect_equal(code, STATUSES["file"][0], "exit status")
+	expect("vault agent" in answer["volumes"][0]["detail"], f"it says {answer['volumes'][0]}")
+	expect_equal(log_of(process).count("absent.pem"), 1, "how often it is told")
+
+
+@test
 def a_worker_has_no_network_and_only_the_rights_it_needs(t):
 	vault = t.vault()
 	settings, _, process = served(t, vault, "data1")

@@ -115,6 +115,18 @@ def an_identity_that_the_machine_does_not_have_is_refused(t):
 
 
 @test
+def settings_that_the_vault_agent_refuses_are_named(t):
+	vault = t.vault()
+	for word, setting, value in [("config", "vault_connect_to", "nowhere"),
+			("config", "imds_endpoint", "http://example.com"), ("config", "identity", "bob"),
+			("config", "ca_file", t.file("empty.pem", "no certificate\n")),
+			("file", "ca_file", t.path("absent.pem"))]:
+		done = refused(t, vault, word, **{setting: value})
+		named = setting if word == "config" else str(value)
+		expect(named in done.stderr, f"it does not name {named}: {done.stderr}")
+
+
+@test
 def several_identities_without_a_client_id_are_refused(t):
 	vault = t.vault()
 	vault.identity_add("22222222-2222-3333-4444-555555555555")
