@@ -92,6 +92,10 @@ static enum status check_disk(struct checklist *list, const char *disk_path,
 				  config->identity[0] != '\0' ? config->identity : token.identity,
 				  &volume, token.keyslot);
 	strcpy(detail, slot.detail);
+	for (size_t i = 0; status == OK && i < LUKS2_COPIES; i++)
+		if (volume.copies[i] != VOLUME_COPY_GOOD)
+			strcpy(detail, "one copy of the header is damaged or old; "
+				       "byok serve repairs it");
 	return status;
 }
 

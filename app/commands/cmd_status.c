@@ -60,30 +60,31 @@ static void write_json(struct json_writer *writer, const struct message_control_
 	json_end_object(writer);
 }
 
-static void print_cause(const char *key_state, enum status status, const char *detail)
+/* A line for each part: sentences are long, and what a vault answers is longer. */
+static void print_cause(const char *what, enum status status, const char *detail)
 {
-	printf("    %s%s%s%s%s%s%s; %s\n", key_state[0] != '\0' ? "key " : "", key_state,
-	       key_state[0] != '\0' ? ": " : "", status_sentence(status),
-	       detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "",
-	       status_advice(status));
+	if (status == OK)
+		return;
+	printf("    %s%s\n", what, status_sentence(status));
+	if (detail[0] != '\0')
+		printf("      (%s)\n", detail);
+	printf("      %s\n", status_advice(status));
 }
 
 static void print_text(const struct message_control_volume *volume)
 {
 	enum status status = (enum status)volume->status;
 	enum key_state state = (enum key_state)volume->key_state;
+	char what[32];
 
 	printf("%-16s %-9s %-24s %s\n", volume->name[0] != '\0' ? volume->name : "-",
 	       volume_state_word((enum volume_state)volume->state), volume->disk_path,
 	       volume->device_path);
-	if (status != OK)
-		print_cause("", status, volume->detail);
+	print_cause("", status, volume->detail);
+	snprintf(what, sizeof(what), "key %s: ", key_policy_word(state));
 	if (key_policy_is_raised(state) && status == OK)
-		print_cause(key_policy_word(state), (enum status)volume->key_status,
-			    volume->key_detail);
-	if (volume->rotation_status != OK)
-		printf("    the newest version of its key is not taken: %s\n",
-		       status_sentence((enum status)volume->rotation_status));
+		print_cause(what, (enum status)volume->key_status, volume->key_detail);
+	print_cause("newest version not taken: ", (enum status)volume->rotation_status, "");
 	if (volume->next_try_ms > 0)
 		printf("    tried again in %llu s\n",
 		       (unsigned long long)(volume->next_try_ms + 999) / 1000);
@@ -126,6 +127,29 @@ static enum status ask(struct listing *listing, struct message_control_done *don
 	return status;
 }
 
+static void print_rest(const struct listing *listing, const struct message_control_done *done)
+{
+	if (listing->count == 0)
+		puts("no byok disk is attached");
+	if (done->follow_status != OK)
+		puts(done->followed);
+	print_cause("newest version not followed: ", (enum status)done->follow_status, "");
+}
+
+/* A disk that is not attached is no volume yet, but holds up whatever waits for the service. */
+static enum status find_missing(struct listing *listing)
+{
+	const unsigned expected = listing->arguments->config.expected_volumes;
+
+	if (listing->first != OK || listing->arguments->operand_count > 0 ||
+	    listing->count >= expected)
+		return listing->first;
+	arguments_set_object(listing->arguments, "expected_volumes");
+	arguments_set_detail(listing->arguments, "%zu of %u disks are attached", listing->count,
+			     expected);
+	return FAIL_NOT_SERVED;
+}
+
 /* Exit status 0 if all is served and well; else that of the first volume that is not, so that a
  * script need not read the text. */
 enum status cmd_status(struct arguments *arguments)
@@ -160,10 +184,7 @@ enum status cmd_status(struct arguments *arguments)
 	CHECK(json_writer_end(&listing.writer));
 	if (listing.is_json)
 		puts(listing.text);
-	else if (listing.count == 0)
-		puts("no byok disk is attached");
-	else if (done.follow_status != OK)
-		printf("the newest version of %s: %s\n", done.followed,
-		       status_sentence((enum status)done.follow_status));
-	return listing.first;
+	else
+		print_rest(&listing, &done);
+	return find_missing(&listing);
 }

@@ -181,7 +181,7 @@ static void log_failure(struct managed_volume *managed, uint64_t now_ms, uint64_
 		return;
 	managed->logged_cause = managed->cause;
 	managed->logged_ms = now_ms;
-	log_warning("%s on %s is locked: %s%s%s%s; %s; tried again until it works (next in %.1f s)",
+	log_warning("%s on %s waits: %s%s%s%s; %s; tried again until it works (next in %.1f s)",
 		    managed_volume_name(managed), managed->disk_path,
 		    status_sentence(managed->cause), detail[0] != '\0' ? " (" : "", detail,
 		    detail[0] != '\0' ? ")" : "", status_advice(managed->cause),

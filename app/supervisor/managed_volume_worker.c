@@ -196,13 +196,16 @@ enum status managed_volume_restart(struct managed_volume *managed)
  * note of in either state. */
 static void worker_serves(struct managed_volume *managed, const char *device_path)
 {
+	const bool has_link = strncmp(device_path, "/dev/", 5) == 0;
+
 	snprintf(managed->device_path, sizeof(managed->device_path), "%s", device_path);
 	managed_volume_handle(managed, VOLUME_WORKER_SERVES);
 	managed->logged_cause = OK;
 	managed_volume_publish(managed);
 	if (managed->paused_since_ms == 0)
-		log_info("%s on %s is unlocked: " MANAGED_VOLUME_DEVICES "/%s is %s", managed->name,
-			 managed->disk_path, managed->name, managed->device_path);
+		log_info("%s on %s is unlocked: %s%s%s%s", managed->name, managed->disk_path,
+			 has_link ? MANAGED_VOLUME_DEVICES "/" : "", has_link ? managed->name : "",
+			 has_link ? " is " : "", managed->device_path);
 	else
 		log_info("%s on %s is served again, by process %d, after %llu ms", managed->name,
 			 managed->disk_path, (int)managed->worker.pid,

@@ -92,8 +92,6 @@ static void find_disks(struct supervisor *supervisor)
 	for (size_t i = 0; i < MINIMUM(count, VOLUMES_MAX); i++)
 		if (supervisor_add_disk(supervisor, found[i].disk_path) != NULL)
 			log_info("found %s on %s", found[i].name, found[i].disk_path);
-	if (supervisor->volume_count == 0 && !supervisor->was_ready)
-		log_info("no byok disk is attached; looking again every %d s", RESCAN_MS / 1000);
 }
 
 /* Two disks of one name cannot both be /dev/byok/NAME: the first one has it, also while its worker
@@ -216,20 +214,38 @@ static bool is_ready(const struct supervisor *supervisor)
 	       supervisor->volume_count >= supervisor->config->expected_volumes;
 }
 
-/* systemd holds back whatever is ordered behind byok.service (Kafka) until every volume is there.
- */
+/* Once for each number of them: it may be hours until the next one comes. */
+static void tell_missing_disks(struct supervisor *supervisor)
+{
+	const size_t expected = supervisor->config->expected_volumes;
+	const size_t missing = expected - MINIMUM(expected, supervisor->volume_count);
+
+	if (supervisor_is_adopting(supervisor))
+		return;
+	if (missing != 0 && missing != supervisor->missing_told)
+		log_warning("%zu of %zu expected disks are attached; waiting for the rest",
+			    supervisor->volume_count, expected);
+	supervisor->missing_told = missing;
+}
+
+/* systemd holds back whatever is ordered behind byok.service (Kafka) until every volume is there;
+ * people see with it how many are, at any time. */
 static void notify_progress(struct supervisor *supervisor)
 {
-	if (supervisor->phase != SUPERVISOR_RUNS || supervisor->was_ready)
+	const size_t serving = count_serving(supervisor);
+	const size_t count =
+		MAXIMUM(supervisor->volume_count, supervisor->config->expected_volumes);
+
+	if (supervisor->phase != SUPERVISOR_RUNS)
 		return;
-	if (!is_ready(supervisor)) {
-		notify_send("STATUS=%zu of %zu volumes served\nEXTEND_TIMEOUT_USEC=600000000",
-			    count_serving(supervisor), supervisor->volume_count);
+	notify_send("STATUS=%zu of %zu volumes served", serving, count);
+	if (supervisor->was_ready)
 		return;
-	}
-	supervisor->was_ready = true;
-	notify_send("READY=1\nSTATUS=%zu volumes served", count_serving(supervisor));
-	log_info("ready: %zu volumes served", count_serving(supervisor));
+	tell_missing_disks(supervisor);
+	supervisor->was_ready = is_ready(supervisor);
+	notify_send(supervisor->was_ready ? "READY=1" : "EXTEND_TIMEOUT_USEC=600000000");
+	if (supervisor->was_ready)
+		log_info("ready: %zu of %zu volumes served", serving, count);
 }
 
 /* One that nothing was tried with yet waits for what holds all of them back, or for its turn. */

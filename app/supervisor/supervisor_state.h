@@ -62,6 +62,7 @@ struct supervisor {
 	uint64_t rescan_ms;
 	uint64_t adoption_deadline_ms;
 	bool was_ready;
+	size_t missing_told; /* disks that are expected, and were told not to be there */
 	enum supervisor_phase phase;
 };
 

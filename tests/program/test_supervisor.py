@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import luks2
 from harness import CLIENT_ID, MIB, STATUSES, expect, expect_equal, log_of, stop, test, uri, wait_until
 
 
@@ -441,6 +442,9 @@ def systemd_is_told_when_all_volumes_are_served(t):
 	while not any(m.startswith("READY=1") for m in messages):
 		messages.append(listener.recv(4096).decode())
 	expect(is_serving(t, settings, "data1"), "ready too early")
+	t.byok("lock", "data1", "--config", settings)
+	while "STATUS=0 of 1 volumes served" not in messages[messages.index("READY=1"):]:
+		messages.append(listener.recv(4096).decode())
 	stop(process)
 	listener.setblocking(False)
 	try:
@@ -463,6 +467,12 @@ def check_tries_everything_and_changes_nothing(t):
 	vault.revoke("bank", CLIENT_ID)
 	t.byok("check", disk, "--config", settings, "--json", expect="vault-rbac", object=vault.kid)
 	expect(disk.read_bytes() == before, "the disk was written to")
+	vault.grant("bank", CLIENT_ID)
+	luks2.overwrite(disk, luks2.header_size(disk) + 0x68, b"\xaa\x55")
+	before = disk.read_bytes()
+	done = t.byok("check", disk, "--config", settings)
+	expect("one copy of the header is damaged" in done.stdout, f"it says {done.stdout}")
+	expect(disk.read_bytes() == before, "the damaged copy was written to")
 
 
 @test
@@ -577,6 +587,9 @@ def ready_waits_for_as_many_volumes_as_are_expected(t):
 	settings, _, process = served(t, vault, "data1", expected_volumes=2)
 	time.sleep(0.5)
 	expect("ready:" not in log_of(process), "ready too early")
+	expect_equal(log_of(process).count("1 of 2 expected disks"), 1, "how often it is told")
+	t.byok("status", "--config", settings, expect="not-served", object="1 of 2 disks are attached")
+	t.byok("status", "data1", "--config", settings)
 
 
 @test
