@@ -39,14 +39,19 @@ static void say_usage_error(const struct command *command, const char *what, con
 		command->name);
 }
 
+static bool has_option(const struct command *command, enum option option)
+{
+	const uint32_t of_all = OPTION_BIT(OPTION_CONFIG) | OPTION_BIT(OPTION_HELP);
+
+	return ((command->options | of_all) & OPTION_BIT(option)) != 0;
+}
+
 /* A flag of `length` characters, without a "=VALUE" behind it; OPTIONS if the command has none
  * such. */
 static enum option find_option(const struct command *command, const char *flag, size_t length)
 {
 	for (enum option option = 0; option < OPTIONS; option++)
-		if (((command->options | OPTION_BIT(OPTION_CONFIG) | OPTION_BIT(OPTION_HELP)) &
-		     OPTION_BIT(option)) != 0 &&
-		    strlen(option_table[option].flag) == length &&
+		if (has_option(command, option) && strlen(option_table[option].flag) == length &&
 		    strncmp(option_table[option].flag, flag, length) == 0)
 			return option;
 	return OPTIONS;
@@ -225,11 +230,9 @@ void arguments_print_help(const struct command *command)
 	printf("usage: byok %s %s%s[options]\n\n%s.\n\noptions:\n", command->name,
 	       command->operands, command->operands[0] == '\0' ? "" : " ", command->summary);
 	for (enum option option = 0; option < OPTIONS; option++)
-		if ((command->options & OPTION_BIT(option)) != 0)
+		if (has_option(command, option))
 			print_row(option_table[option].flag, option_table[option].takes,
 				  option_table[option].purpose);
-	print_row(option_table[OPTION_CONFIG].flag, option_table[OPTION_CONFIG].takes,
-		  option_table[OPTION_CONFIG].purpose);
 	printf("\nsettings, as flags or as lines \"key = value\" of the file:\n");
 	config_describe(print_setting);
 }

@@ -262,9 +262,9 @@ enum status cmd_bench(struct arguments *arguments)
 			continue;
 		if (arguments->operand_count < measurements[i].operand_min ||
 		    arguments->operand_count > measurements[i].operand_max)
-			return usage("so many operands are too few or too many for", name);
+			return usage("there are operands missing, or too many, for", name);
 		if (has_foreign_option(arguments, measurements[i].options))
-			return usage("one of the options is not one of", name);
+			return usage("there is an option that is not for", name);
 		return measurements[i].run(arguments);
 	}
 	return usage("there is nothing to measure called", name);

@@ -195,6 +195,7 @@ static void drop_useless_recovery_key(const struct plan *plan)
 static enum status carry_out(struct plan *plan)
 {
 	const char *recovery_path = plan->arguments->values[OPTION_RECOVERY_KEY_FILE];
+	const bool is_key_printed = recovery_path != NULL && strcmp(recovery_path, "-") == 0;
 	enum status status;
 
 	TRY(read_words(plan));
@@ -209,9 +210,12 @@ static enum status carry_out(struct plan *plan)
 	if (status != OK)
 		drop_useless_recovery_key(plan);
 	TRY(status);
-	printf("%s: formatted as %s%s%s%s\n", plan->disk_path, plan->name,
-	       plan->token.current.kid[0] != '\0' ? " under " : " under the key file",
-	       plan->token.current.kid, recovery_path != NULL ? ", with a recovery key" : "");
+	if (is_key_printed && isatty(STDOUT_FILENO))
+		fputc('\n', stderr);
+	/* Standard output is the recovery key's alone, if it goes there. */
+	fprintf(is_key_printed ? stderr : stdout, "%s: formatted as %s%s%s%s\n", plan->disk_path,
+		plan->name, plan->token.current.kid[0] != '\0' ? " under " : " under the key file",
+		plan->token.current.kid, recovery_path != NULL ? ", with a recovery key" : "");
 	if (recovery_path == NULL && plan->token.current.kid[0] != '\0')
 		log_warning("%s has no recovery key: if its key is lost, so is its data",
 			    plan->name);

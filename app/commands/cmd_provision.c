@@ -8,6 +8,7 @@
 #include "app/volume/vault_slot.h"
 #include "platform/file.h"
 #include "platform/json.h"
+#include "platform/log.h"
 
 #define JSON_SIZE (64 * 1024)
 
@@ -134,6 +135,9 @@ enum status cmd_provision(struct arguments *arguments)
 	arguments_set_object(arguments, "provision_disks");
 	if (arguments->config.provision_disks[0] != '\0')
 		TRY(provision_find(&list, &arguments->config));
+	if (list.count == 0)
+		log_info("no disk is named by provision_disks = %s",
+			 arguments->config.provision_disks);
 	status = format_all(&list, arguments, &session);
 	print_all(&list, arguments->values[OPTION_JSON] != NULL);
 	TRY(status);

@@ -76,7 +76,9 @@ static enum status add(struct arguments *arguments)
 	TRY(file_create(path, text.bytes, text.size));
 	arguments_set_object(arguments, "%s", arguments->operands[1]);
 	TRY(put_keyslot(&text, &volume_key));
-	fprintf(stderr, "%s: the recovery key in %s opens it\n", volume.disk_path, path);
+	if (strcmp(path, "-") == 0 && isatty(STDOUT_FILENO))
+		fputc('\n', stderr);
+	fprintf(stderr, "%s: the recovery key opens it\n", volume.disk_path);
 	return OK;
 }
 

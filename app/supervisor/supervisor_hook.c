@@ -69,7 +69,8 @@ bool supervisor_hook_ended(struct supervisor *supervisor, pid_t pid, int wait_st
 			log_warning("on_key_change was ended: it took longer than %d s",
 				    PATIENCE_MS / 1000);
 		else if (WEXITSTATUS(wait_status) != 0)
-			log_warning("on_key_change ended with %d", WEXITSTATUS(wait_status));
+			log_warning("on_key_change ended with %d%s", WEXITSTATUS(wait_status),
+				    WEXITSTATUS(wait_status) == 127 ? ": it cannot be run" : "");
 		return true;
 	}
 	return false;

@@ -15,12 +15,15 @@
 
 void supervisor_begin_following(struct supervisor *supervisor)
 {
+	const char *key = supervisor->config->key;
 	struct key_url url;
+	enum status status = key[0] == '\0' ? OK : key_url_parse(&url, key);
 
-	if (supervisor->config->key[0] == '\0')
+	if (key[0] == '\0')
 		return;
-	if (key_url_parse(&url, supervisor->config->key) != OK)
-		log_warning("the setting key is not the URL of a key");
+	if (status != OK)
+		log_warning("key = %s: %s; %s; no key is followed", key, status_sentence(status),
+			    status_advice(status));
 	else if (!key_url_has_version(&url))
 		key_url_format(supervisor->follow.url, &url);
 }

@@ -86,6 +86,16 @@ def a_recovery_key_file_is_never_overwritten(t):
 
 
 @test
+def a_recovery_key_on_standard_output_is_alone_there(t):
+	disk, key = t.disk(), t.file("key", "k")
+	done = t.byok("format", disk, "--name", "x", "--key-file", key, "--recovery-key-file", "-")
+	expect(re.fullmatch(r"([0-9A-Z]{5}-){12}[0-9A-Z]{5}", done.stdout), f"it is {done.stdout!r}")
+	expect("formatted as x" in done.stderr, f"it says {done.stderr!r}")
+	t.must("cryptsetup", "open", "--test-passphrase", "--key-file", t.file("printed", done.stdout),
+		disk)
+
+
+@test
 def a_local_key_and_a_recovery_key_both_open_what_was_formatted(t):
 	disk, key, recovery = t.disk(), t.file("key", b"with\nnewline\0and zero"), t.path("recovery")
 	t.byok("format", disk, "--name", "x", "--key-file", key, "--recovery-key-file", recovery)

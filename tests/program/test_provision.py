@@ -111,6 +111,13 @@ def the_rule_decides_by_path_and_size_and_gives_the_names(t):
 
 
 @test
+def a_rule_that_names_no_disk_is_told(t):
+	settings = t.vault_settings(t.vault(), provision_disks=t.path("lun*"))
+	done = t.byok("provision", "--config", settings)
+	expect("provision_disks" in done.stderr, f"it says {done.stderr!r}")
+
+
+@test
 def a_name_that_another_disk_has_is_not_given_twice(t):
 	vault = t.vault()
 	settings = t.vault_settings(vault, key=vault.kid, **rule(t))
