@@ -169,6 +169,21 @@ def a_key_with_its_version_is_not_followed_nor_is_another_key(t):
 
 
 @test
+def without_a_key_in_the_settings_keys_are_watched_and_nothing_is_followed(t):
+	vault = t.vault()
+	disk, settings = t.disk("data1"), watched_settings(t, vault)
+	t.byok("format", disk, "--name", "data1", "--key", vault.kid, "--config", settings)
+	vault.log_clear()
+	t.start("serve", disk, "--config", settings, ready=lambda: is_serving(t, settings, "data1"))
+	vault.key_rotate("bank", "broker")
+	vault.wait_for_log(count=3, operation="unwrapkey")
+	expect_equal(token_of(t, disk)["kid"], vault.kid, "the key")
+	expect_equal(vault.log(operation="get"), [], "questions for a version")
+	vault.key_disable("bank", "broker", version=vault.kid[-32:])
+	await_state(t, settings, "lost", "key-disabled")
+
+
+@test
 def a_move_that_fails_leaves_the_disk_and_is_made_when_it_can_be(t):
 	vault = t.vault()
 	settings, disks, process = served(t, vault, "data1")

@@ -110,6 +110,9 @@ def lock_stops_one_volume_and_recover_brings_it_back_without_the_vault(t):
 	settings, disks, _ = served(t, vault, "data1", "data2")
 	t.byok("lock", "data1", "--config", settings)
 	expect_equal(states(t, settings)["data1"]["state"], "locked", "state")
+	# Nothing is wrong with it, but who asks whether all is served must hear that it is not.
+	t.byok("status", "--config", settings, expect="not-served", object="data1")
+	t.byok("status", "data2", "--config", settings)
 	expect(not socket_of(t, "data1").exists(), "the socket is still there")
 	expect(is_serving(t, settings, "data2"), "the other volume is not served any more")
 	vault.stop()
