@@ -585,3 +585,18 @@ def what_cannot_be_adopted_is_refused_and_left_as_it_was(t):
 	vault.fault_add(match="unwrapkey", value="wrong")
 	t.byok("adopt", disk, *words, "--key", vault.kid, expect="key-mismatch", object=vault.kid)
 	expect_equal(luks2.content_hash(disk), before, "the disk")
+
+
+@test
+def a_recovery_key_opens_a_disk_whose_other_keyslots_take_long(t):
+	"""They are tried first; byok serve meanwhile waits for nobody."""
+	vault = t.vault()
+	disk, key, settings = t.disk(), t.file("key", "first"), t.vault_settings(vault, data_path="nbd")
+	t.must("cryptsetup", "luksFormat", "-q", "--type", "luks2", "--pbkdf", "pbkdf2",
+		"--pbkdf-force-iterations", 1000000, "--key-file", key, disk)
+	t.byok("adopt", disk, "--name", "old", "--key", vault.kid, "--key-file", key, "--config", settings)
+	t.byok("recovery", "add", disk, "--key-file", key, "--recovery-key-file", t.path("recovery"))
+	vault.fault_add(match="unwrapkey", **FIREWALL)
+	t.start("serve", disk, "--config", settings, ready=t.path("run/control").exists)
+	t.byok("recover", disk, "--recovery-key-file", t.path("recovery"), "--config", settings)
+	expect(is_serving(t, settings, "old"), "it is not served")
