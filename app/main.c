@@ -100,9 +100,9 @@ static int run_role(const char *name, const char *subject)
 		/* Of a setting or file the line before has told more. */
 		if (status != OK && status != FAIL_CONFIG && status != FAIL_FILE)
 			log_error("%s", status_sentence(status));
-		return status_exit_code(status);
+		return (int)status;
 	}
-	return status_exit_code(FAIL_FEATURE_OFF);
+	return FAIL_FEATURE_OFF;
 }
 
 static void print_overview(FILE *stream)
@@ -126,7 +126,7 @@ static const struct command *find_command(const char *name)
 static int say_unknown(const char *name)
 {
 	fprintf(stderr, "byok: there is no command %s; see byok help\n", name);
-	return status_exit_code(FAIL_USAGE);
+	return FAIL_USAGE;
 }
 
 static int help(int argc, char *const argv[])
@@ -177,7 +177,7 @@ static int run_command(const struct command *command, int argc, char *const argv
 	/* arguments_read has said already what is wrong with the words. */
 	if (status != OK && status != FAIL_USAGE)
 		say_failure(&arguments, status);
-	return status_exit_code(status);
+	return (int)status;
 }
 
 int main(int argc, char *argv[])
@@ -193,7 +193,7 @@ int main(int argc, char *argv[])
 	}
 	if (argc < 2) {
 		print_overview(stderr);
-		return status_exit_code(FAIL_USAGE);
+		return FAIL_USAGE;
 	}
 	if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
 	    strcmp(argv[1], "-h") == 0)

@@ -200,9 +200,11 @@ void process_part(struct process *process)
 
 enum status process_outcome(int wait_status)
 {
-	for (enum status status = OK + 1; WIFEXITED(wait_status) && status < STATUS_COUNT; status++)
-		if (status_exit_code(status) == WEXITSTATUS(wait_status))
-			return status;
+	enum status status;
+
+	if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) != 0 &&
+	    status_from_number(&status, (uint32_t)WEXITSTATUS(wait_status)))
+		return status;
 	return FAIL_ROLE_DIED;
 }
 

@@ -9,10 +9,11 @@ static const char texts[] =
 	STATUS_LIST(STATUS_TEXTS);
 #undef STATUS_TEXTS
 
-static const uint8_t exit_codes[STATUS_COUNT] = {
-#define STATUS_EXIT_CODE(name, exit_code, word, sentence, advice) [name] = exit_code,
-	STATUS_LIST(STATUS_EXIT_CODE)
-#undef STATUS_EXIT_CODE
+/* In the order of the texts. */
+static const uint8_t numbers[] = {
+#define STATUS_NUMBER(name, exit_code, word, sentence, advice) name,
+	STATUS_LIST(STATUS_NUMBER)
+#undef STATUS_NUMBER
 };
 
 enum text { WORD, SENTENCE, ADVICE, TEXTS };
@@ -20,17 +21,13 @@ enum text { WORD, SENTENCE, ADVICE, TEXTS };
 static const char *find_text(enum status status, enum text text)
 {
 	const char *found = texts;
+	size_t place = 0;
 
-	CHECK((unsigned)status < STATUS_COUNT);
-	for (unsigned before = (unsigned)status * TEXTS + text; before > 0; before--)
+	while (numbers[place] != status)
+		CHECK(++place < sizeof(numbers));
+	for (size_t before = place * TEXTS + text; before > 0; before--)
 		found += strlen(found) + 1;
 	return found;
-}
-
-int status_exit_code(enum status status)
-{
-	CHECK((unsigned)status < STATUS_COUNT);
-	return exit_codes[status];
 }
 
 const char *status_word(enum status status)
@@ -50,7 +47,7 @@ const char *status_advice(enum status status)
 
 bool status_from_number(enum status *status, uint32_t value)
 {
-	if (value >= STATUS_COUNT)
+	if (value >= STATUS_COUNT || memchr(numbers, (int)value, sizeof(numbers)) == NULL)
 		return false;
 	*status = (enum status)value;
 	return true;

@@ -338,11 +338,13 @@
 	STATUS(FAIL_NBD_KERNEL, 125, "nbd-kernel", "the kernel's NBD driver refused a command",   \
 	       "see the line logged above")
 
+/* Each is its own exit status, so that its number never changes: binaries of different age tell
+ * each other what failed. Some numbers below STATUS_COUNT are no status. */
 enum status {
-#define STATUS_ENUM(name, exit_code, word, sentence, advice) name,
+#define STATUS_ENUM(name, exit_code, word, sentence, advice) name = (exit_code),
 	STATUS_LIST(STATUS_ENUM)
 #undef STATUS_ENUM
-	STATUS_COUNT
+	STATUS_COUNT = 126 /* from here on, a shell would take it for its own or a signal's */
 };
 
 /* Leaves the function with the failure of `expression`, if it fails. Secrets and descriptors that
@@ -354,7 +356,6 @@ enum status {
 			return try_status;                                                         \
 	} while (0)
 
-int status_exit_code(enum status status);
 const char *status_word(enum status status);     /* for JSON and metrics: "vault-firewall" */
 const char *status_sentence(enum status status); /* without the object: "the disk is mounted" */
 const char *status_advice(enum status status);   /* may be empty */

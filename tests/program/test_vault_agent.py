@@ -30,8 +30,8 @@ CLIENT = "11111111-2222-3333-4444-555555555555"
 STRANGER = "99999999-2222-3333-4444-555555555555"
 SOCKET_FD = 3
 
-# The words of platform/status.h, in the order of their numbers.
-STATUS = list(harness.STATUSES)
+# The words of platform/status.h by their numbers.
+STATUS = {number: word for word, (number, _) in harness.STATUSES.items()}
 
 VERSION = 1
 CONFIGURE, REQUEST, ANSWER = 1, 2, 3

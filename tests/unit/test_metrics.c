@@ -123,6 +123,7 @@ TEST(as_many_volumes_as_there_can_be_fit_whatever_they_are_called)
 	static struct metrics_volume volumes[64];
 	struct metrics metrics = {.volumes = volumes, .volume_count = ARRAY_COUNT(volumes)};
 	char name[64], path[MESSAGE_TEXT_SIZE], uuid[40];
+	enum status status;
 
 	for (size_t i = 0; i < ARRAY_COUNT(volumes); i++)
 		volumes[i] = (struct metrics_volume){
@@ -142,8 +143,9 @@ TEST(as_many_volumes_as_there_can_be_fit_whatever_they_are_called)
 			.workers_lost = UINT64_MAX,
 			.headers_repaired = UINT64_MAX,
 		};
-	for (size_t i = 0; i < STATUS_COUNT; i++)
-		metrics.counters.failures[i] = UINT64_MAX;
+	for (uint32_t i = 0; i < STATUS_COUNT; i++)
+		if (status_from_number(&status, i))
+			metrics.counters.failures[i] = UINT64_MAX;
 	write_out(&metrics);
 }
 
