@@ -8,9 +8,42 @@
 #include "platform/bytes.h"
 #include "platform/log.h"
 
-_Static_assert(sizeof(struct message_worker_start) == 1104 &&
-		       offsetof(struct message_handover, start) == 112,
-	       "binaries of different age must understand each other");
+/* What binaries of different age say to each other; see HANDOVER_VERSION. */
+#define FROZEN(fact) _Static_assert(fact, "binaries of different age must understand each other")
+#define START_AT(field, place) FROZEN(offsetof(struct message_worker_start, field) == (place))
+
+FROZEN(MESSAGE_VERSION == 1 && sizeof(struct message_header) == 16);
+FROZEN(MESSAGE_HANDOVER_REQUEST == 10 && sizeof(struct message_handover_request) == 20);
+FROZEN(MESSAGE_HANDOVER == 11 && offsetof(struct message_handover, version) == 84);
+
+FROZEN(MESSAGE_WORKER_STOP == 5 && sizeof(struct message_worker_stop) == 20);
+FROZEN(MESSAGE_WORKER_STATE == 6 && sizeof(struct message_worker_state) == 88);
+FROZEN(MESSAGE_WORKER_LEAVE == 12 && sizeof(struct message_worker_leave) == 20);
+FROZEN(offsetof(struct message_handover, device_path) == 20);
+FROZEN(offsetof(struct message_handover, program) == 88);
+FROZEN(offsetof(struct message_handover, start) == 112);
+FROZEN(sizeof(struct message_handover) == 1216 && sizeof(struct message_worker_start) == 1104);
+FROZEN(WORKER_STARTING == 1 && WORKER_SERVING == 2 && WORKER_STOPPED == 3 && WORKER_FAILED == 4);
+FROZEN(WORKER_SERVES == 0 && WORKER_REMOVES_REMAINS == 1);
+FROZEN(DATA_PATH_UBLK == 1 && DATA_PATH_NBD_SOCKET == 2 && DATA_PATH_DM_CRYPT == 3 &&
+       DATA_PATH_NBD_KERNEL == 4);
+START_AT(disk_path, 16);
+START_AT(name, 272);
+START_AT(socket_path, 336);
+START_AT(data_path, 592);
+START_AT(sector_size, 596);
+START_AT(data_offset_bytes, 600);
+START_AT(data_size_bytes, 608);
+START_AT(first_unit, 616);
+START_AT(is_read_only, 624);
+START_AT(queue_count, 628);
+START_AT(volume_key, 632);
+START_AT(purpose, 696);
+START_AT(worker_path, 700);
+START_AT(uuid, 808);
+START_AT(mark, 848);
+START_AT(allows_discards, 856);
+START_AT(reserved, 860);
 
 size_t message_size(enum message_type type)
 {

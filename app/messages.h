@@ -15,12 +15,17 @@
 #include "platform/secret.h"
 
 #define MESSAGE_VERSION 1
+
+/* A supervisor and a worker may be of binaries of different age. MESSAGE_VERSION, the header,
+ * HANDOVER_REQUEST and the place of `version` in HANDOVER are for ever; so are all numbers of enums
+ * here. Whoever has to change anything else that the two say to each other raises this, and the
+ * worker of the other version is left alone. */
+#define HANDOVER_VERSION 0
 #define MESSAGE_TEXT_SIZE 256 /* a path, name or URL with its NUL */
 #define MESSAGE_WORKER_PATH_SIZE 108
 #define MESSAGE_SETTINGS_SIZE 2048
 #define MESSAGE_WRAPPED_SIZE 704 /* base64url of 512 bytes (RSA-4096) is 683 */
 
-/* The numbers are a promise: a supervisor speaks with workers of the binary before it. */
 enum message_type {
 	MESSAGE_AGENT_CONFIGURE = 1,
 	MESSAGE_AGENT_REQUEST,
@@ -116,7 +121,7 @@ enum worker_purpose {
 /* Also WORKER_PREPARE, which says what is known while there is no key yet: the data path and its
  * queues. Lives in secret memory at both ends. Comes as it is from a worker of an older or newer
  * binary, in a HANDOVER: a new field takes room from `reserved`, and 0 must mean what was before
- * it. */
+ * it; else raise HANDOVER_VERSION. */
 struct message_worker_start {
 	struct message_header header;
 	char disk_path[MESSAGE_TEXT_SIZE];
@@ -181,6 +186,7 @@ struct message_handover {
 	struct message_header header;
 	uint32_t state; /* enum worker_state */
 	char device_path[64];
+	uint32_t version; /* HANDOVER_VERSION of the worker */
 	struct program_identity program;
 	struct message_worker_start start;
 };

@@ -297,7 +297,8 @@ static bool handover_is_valid(const struct managed_volume *managed)
 {
 	const struct message_handover *handover = handover_of(managed);
 
-	return handover->header.type == MESSAGE_HANDOVER && handover->state == WORKER_SERVING &&
+	return handover->header.type == MESSAGE_HANDOVER && handover->version == HANDOVER_VERSION &&
+	       handover->state == WORKER_SERVING &&
 	       message_text_is_valid(handover->device_path, sizeof(handover->device_path)) &&
 	       message_start_is_valid(&handover->start) &&
 	       strcmp(handover->start.name, managed->name) == 0;
@@ -317,11 +318,17 @@ static void load_for_reports(struct managed_volume *managed)
 	strcpy(managed->name, start->name);
 }
 
-static void give_up_adoption(struct managed_volume *managed, const char *why)
+/* It serves something, perhaps to a mounted file system, and has the name until it ends, which may
+ * be at once: that is then seen as the end of the process. */
+static void leave_alone(struct managed_volume *managed)
 {
-	log_error("the worker of %s %s", managed->name, why);
-	managed_volume_close(managed);
-	managed_volume_handle(managed, VOLUME_WORKER_ENDED);
+	managed->cause = FAIL_MESSAGE;
+	snprintf(managed->detail, sizeof(managed->detail),
+		 "its worker, process %d, is of another version; it serves on, until it ends",
+		 (int)managed->worker.pid);
+	log_warning("%s: %s", managed->name, managed->detail);
+	end_worker_socket(managed);
+	secret_memory_close(&managed->handover);
 }
 
 static void hear_handover(struct managed_volume *managed)
@@ -330,12 +337,8 @@ static void hear_handover(struct managed_volume *managed)
 	enum status status =
 		message_receive(managed->worker.socket_fd, &handover->header, sizeof(*handover));
 
-	if (status == FAIL_ROLE_DIED) {
-		give_up_adoption(managed, "ends");
-		return;
-	}
 	if (status != OK || !handover_is_valid(managed)) {
-		give_up_adoption(managed, "does not say what it serves, and is left alone");
+		leave_alone(managed);
 		return;
 	}
 	snprintf(managed->disk_path, sizeof(managed->disk_path), "%s", handover->start.disk_path);
@@ -480,7 +483,9 @@ static void worker_ended(struct managed_volume *managed, int wait_status)
 	bool is_awaited;
 
 	if (before == VOLUME_ADOPTING) {
-		give_up_adoption(managed, "ended");
+		log_error("the worker of %s ended", managed->name);
+		managed_volume_close(managed);
+		managed_volume_handle(managed, VOLUME_WORKER_ENDED);
 		return;
 	}
 	/* What it said last may still be in the socket. */

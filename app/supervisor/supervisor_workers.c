@@ -35,7 +35,8 @@ void supervisor_find_workers(struct supervisor *supervisor)
 bool supervisor_is_adopting(const struct supervisor *supervisor)
 {
 	for (size_t i = 0; i < supervisor->volume_count; i++)
-		if (supervisor->volumes[i]->state == VOLUME_ADOPTING)
+		if (supervisor->volumes[i]->state == VOLUME_ADOPTING &&
+		    supervisor->volumes[i]->worker.socket_fd >= 0)
 			return clock_left_ms(supervisor->adoption_deadline_ms) > 0;
 	return false;
 }

@@ -164,6 +164,7 @@ static enum status receive_start(struct worker *worker)
 	TRY(secret_memory_open_hidden(&worker->memory, sizeof(*worker->handover)));
 	worker->handover = (struct message_handover *)(void *)worker->memory.bytes;
 	worker->handover->state = WORKER_SERVING;
+	worker->handover->version = HANDOVER_VERSION;
 	worker->handover->program = worker_program();
 	start = &worker->handover->start;
 	TRY(message_receive(worker->supervisor_fd, &start->header, sizeof(*start)));

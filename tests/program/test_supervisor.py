@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import signal
+import struct
 import time
 from pathlib import Path
 
@@ -408,6 +409,57 @@ def a_worker_that_hangs_keeps_nobody_else_waiting(t):
 	os.kill(hung, signal.SIGCONT)
 	wait_until(lambda: is_serving(t, settings, "data1"), "answer of the worker")
 	expect_equal(worker_of(t, settings), hung, "the worker")
+
+
+OTHER_WORKER = """
+import os, socket, struct, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(sys.argv[1] + ".new")
+listener.listen()
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+while True:
+	supervisor, _ = listener.accept()
+	if supervisor.recv(100)[:12] == struct.pack("<3I", 1, 10, 20) and sys.argv[2]:
+		supervisor.send(bytes.fromhex(sys.argv[2]))
+		supervisor.recv(100)
+	supervisor.close()
+"""
+
+
+def handover(disk, path, version):
+	"""What a worker of data1 answers with, all of it good but perhaps its version."""
+	start = struct.pack("<4I256s64s256s2I3Q2I64sI108s40sQI244x", 1, 4, 1104, 0, bytes(disk), b"data1", b"",
+		2, 4096, 16 * MIB, 16 * MIB, 0, 0, 0, bytes(64), 0, bytes(path), b"", 1, 0)
+	return struct.pack("<5I64sI3Q", 1, 11, 1216, 0, 2, b"/none", version, 0, 0, 0) + start
+
+
+@test
+def a_worker_of_another_version_is_left_alone_and_told_until_it_ends(t):
+	"""What it says beside its version may mean anything; and one of yet another version may hang up."""
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd")
+	disk, _ = formatted(t, vault, "data1", settings)
+	vault.log_clear()
+	t.path("run").mkdir(exist_ok=True)
+	socket = t.path("run") / "data1.worker"
+	for answer in (handover(disk, socket, 1).hex(), ""):
+		worker = t.start("-c", OTHER_WORKER, socket, answer, program="/usr/bin/python3",
+			ready=socket.exists)
+		process = t.start("serve", disk, "--config", settings, ready=lambda: states(t, settings).get(
+			"data1", {}).get("cause") == "name-taken")
+		shown = next(v for v in status(t, settings)[1]["volumes"] if v["state"] == "adopting")
+		expect_equal((shown["name"], shown["cause"], shown["worker_pid"]),
+			("data1", "message", worker.pid), "what is shown of it")
+		expect("of another version" in shown["detail"], shown["detail"])
+		expect("of another version" in log_of(process), log_of(process))
+		t.byok("lock", "data1", "--config", settings, expect="service-busy")
+		expect_equal(vault.log(operation="unwrapkey"), [], "unwraps for a disk that is served")
+		expect_equal(worker.poll(), None, "the exit status of the worker")
+		stop(worker)
+		wait_until(lambda: is_serving(t, settings, "data1"), "served volume")
+		expect_equal(len(status(t, settings)[1]["volumes"]), 1, "the count of volumes")
+		expect_equal(stop(process), 0, "exit status of byok serve")
+		vault.log_clear()
 
 
 @test

@@ -174,21 +174,6 @@ TEST(only_printable_text_that_ends_is_text)
 	EXPECT_TRUE(message_text_is_valid("a\0\n", 4));
 }
 
-/* The numbers stand for themselves: an older binary, whose workers are taken over, has them too. */
-TEST(what_binaries_of_different_age_say_to_each_other_keeps_its_shape)
-{
-	EXPECT_EQUAL(MESSAGE_WORKER_STOP, 5);
-	EXPECT_EQUAL(MESSAGE_WORKER_STATE, 6);
-	EXPECT_EQUAL(MESSAGE_HANDOVER_REQUEST, 10);
-	EXPECT_EQUAL(MESSAGE_HANDOVER, 11);
-	EXPECT_EQUAL(MESSAGE_WORKER_LEAVE, 12);
-	EXPECT_EQUAL(message_size(MESSAGE_HANDOVER_REQUEST), 20);
-	EXPECT_EQUAL(message_size(MESSAGE_HANDOVER), 1216);
-	EXPECT_EQUAL(offsetof(struct message_worker_start, volume_key), 632);
-	EXPECT_EQUAL(offsetof(struct message_worker_start, mark), 848);
-	EXPECT_EQUAL(offsetof(struct message_worker_start, allows_discards), 856);
-}
-
 TEST(a_start_that_makes_no_sense_is_refused)
 {
 	const struct message_worker_start good = {
