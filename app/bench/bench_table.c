@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "app/bench/bench_report.h"
+#include "app/json_output.h"
 #include "app/volume/disk_probe.h"
 #include "generated/version.h"
 #include "platform/cpu.h"
-#include "platform/json.h"
 #include "platform/log.h"
 
 /* The paths take turns this often, so that whatever else disk and machine do hits all of them. */
@@ -310,30 +310,27 @@ static void write_machine(struct json_writer *writer)
 
 const char *bench_table_json(const struct bench_table *table)
 {
-	static char text[131072];
 	const struct block_volume *volume = &table->paths[0].volume;
-	struct json_writer writer;
+	struct json_writer *writer = json_output_begin();
 
-	json_writer_init(&writer, text, sizeof(text));
-	json_begin_object(&writer, NULL);
-	write_machine(&writer);
+	json_begin_object(writer, NULL);
+	write_machine(writer);
 	if (table->cipher != NULL) {
-		json_write_string(&writer, "disk", volume->disk->path);
-		json_write_u64(&writer, "size_bytes", volume->size_bytes);
-		json_write_bool(&writer, "direct", volume->disk->is_direct);
-		json_write_string(&writer, "cipher", table->cipher);
+		json_write_string(writer, "disk", volume->disk->path);
+		json_write_u64(writer, "size_bytes", volume->size_bytes);
+		json_write_bool(writer, "direct", volume->disk->is_direct);
+		json_write_string(writer, "cipher", table->cipher);
 	}
-	json_begin_array(&writer, "paths");
+	json_begin_array(writer, "paths");
 	for (size_t i = 0; i < table->path_count; i++)
-		json_write_string(&writer, NULL, table->paths[i].name);
-	json_end_array(&writer);
-	json_begin_array(&writer, "workloads");
+		json_write_string(writer, NULL, table->paths[i].name);
+	json_end_array(writer);
+	json_begin_array(writer, "workloads");
 	for (size_t i = 0; i < table->workload_count; i++)
-		write_workload(&writer, table, i);
-	json_end_array(&writer);
-	json_end_object(&writer);
-	CHECK(json_writer_end(&writer));
-	return text;
+		write_workload(writer, table, i);
+	json_end_array(writer);
+	json_end_object(writer);
+	return json_output_end();
 }
 
 enum status bench_table_tell(const struct bench_table *table, const struct arguments *arguments)

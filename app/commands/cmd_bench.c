@@ -7,9 +7,9 @@
 #include "app/bench/bench_table.h"
 #include "app/bench/bench_volume.h"
 #include "app/commands/commands.h"
+#include "app/json_output.h"
 #include "crypto/aes_xts.h"
 #include "platform/cpu.h"
-#include "platform/json.h"
 
 enum { ROUNDS = 15, ROUNDS_QUICK = 5 };
 
@@ -27,8 +27,7 @@ static struct number number(double value, int digits)
 }
 
 struct bench {
-	struct json_writer writer;
-	char text[32768];
+	struct json_writer *json;
 	uint8_t *memory;
 	const struct aes_xts_key *key;
 	struct cpu_features cpu;
@@ -43,7 +42,7 @@ static void write_number(struct bench *bench, const char *name, double value, in
 {
 	struct number text = number(value, digits);
 
-	json_write_raw(&bench->writer, name, text.text, strlen(text.text));
+	json_write_raw(bench->json, name, text.text, strlen(text.text));
 }
 
 static void show_progress(struct bench *bench)
@@ -80,16 +79,16 @@ static void report(struct bench *bench, enum aes_xts_implementation implementati
 		       result->ratio, result->spread);
 		return;
 	}
-	json_begin_object(&bench->writer, NULL);
-	json_write_string(&bench->writer, "implementation", name);
-	json_write_string(&bench->writer, "operation", operation);
-	json_write_u64(&bench->writer, "sector_size", bench->key->sector_size);
-	json_write_u64(&bench->writer, "working_set", test->working_set);
-	json_write_string(&bench->writer, "shape", shape);
+	json_begin_object(bench->json, NULL);
+	json_write_string(bench->json, "implementation", name);
+	json_write_string(bench->json, "operation", operation);
+	json_write_u64(bench->json, "sector_size", bench->key->sector_size);
+	json_write_u64(bench->json, "working_set", test->working_set);
+	json_write_string(bench->json, "shape", shape);
 	write_number(bench, "gb_per_s", result->gb_per_s, 2);
 	write_number(bench, "ratio", result->ratio, 3);
 	write_number(bench, "spread", result->spread, 3);
-	json_end_object(&bench->writer);
+	json_end_object(bench->json);
 }
 
 /* Lists of pages at random places make no sense in a few pages. */
@@ -150,7 +149,7 @@ static void measure_memory(struct bench *bench)
 					 .rounds = bench->rounds};
 
 	if (bench->is_json)
-		json_begin_object(&bench->writer, "memory_gb_per_s");
+		json_begin_object(bench->json, "memory_gb_per_s");
 	for (test.shape = 0; test.shape < BENCH_CRYPTO_SHAPES; test.shape++) {
 		struct bench_crypto_result result;
 
@@ -163,7 +162,7 @@ static void measure_memory(struct bench *bench)
 			       bench_crypto_shape_name(test.shape), result.gb_per_s);
 	}
 	if (bench->is_json)
-		json_end_object(&bench->writer);
+		json_end_object(bench->json);
 }
 
 static void begin(struct bench *bench)
@@ -174,14 +173,14 @@ static void begin(struct bench *bench)
 	double clock_ghz = bench_crypto_clock_ghz();
 
 	if (bench->is_json) {
-		json_writer_init(&bench->writer, bench->text, sizeof(bench->text));
-		json_begin_object(&bench->writer, NULL);
-		json_write_string(&bench->writer, "cpu", bench->cpu.model);
+		bench->json = json_output_begin();
+		json_begin_object(bench->json, NULL);
+		json_write_string(bench->json, "cpu", bench->cpu.model);
 		write_number(bench, "clock_ghz", clock_ghz, 2);
-		json_write_string(&bench->writer, "chosen", aes_xts_implementation_name(chosen));
+		json_write_string(bench->json, "chosen", aes_xts_implementation_name(chosen));
 		write_number(bench, "limit_gb_per_s", limit, 2);
 		measure_memory(bench);
-		json_begin_array(&bench->writer, "results");
+		json_begin_array(bench->json, "results");
 		return;
 	}
 	printf("CPU: %s, %.2f GHz as measured\nchosen: %s\nAES limit of one core: %.1f GB/s\n",
@@ -221,10 +220,9 @@ static enum status measure_crypto(struct arguments *arguments)
 	bench_crypto_memory_close(bench.memory);
 	if (status != OK || !bench.is_json)
 		return status;
-	json_end_array(&bench.writer);
-	json_end_object(&bench.writer);
-	CHECK(json_writer_end(&bench.writer));
-	puts(bench.text);
+	json_end_array(bench.json);
+	json_end_object(bench.json);
+	puts(json_output_end());
 	return OK;
 }
 

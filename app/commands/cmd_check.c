@@ -3,14 +3,13 @@
 #include <unistd.h>
 
 #include "app/commands/commands.h"
+#include "app/json_output.h"
 #include "app/vault/key_preflight.h"
 #include "app/volume/vault_slot.h"
 #include "app/worker/data_path.h"
 #include "platform/clock.h"
 #include "platform/entropy.h"
-#include "platform/json.h"
 
-#define JSON_SIZE (128 * 1024)
 #define EXPIRY_WARNING_S (30 * 24 * 3600)
 #define DISKS_MAX 64
 
@@ -18,8 +17,7 @@
 struct checklist {
 	struct arguments *arguments;
 	struct agent_session session;
-	struct json_writer writer;
-	char text[JSON_SIZE];
+	struct json_writer *json;
 	bool is_json;
 	enum status first; /* failure */
 };
@@ -33,12 +31,12 @@ static void tell(struct checklist *list, const char *step, const char *object, e
 		arguments_set_detail(list->arguments, "%s", detail);
 	}
 	if (list->is_json) {
-		json_begin_object(&list->writer, NULL);
-		json_write_string(&list->writer, "step", step);
-		json_write_string(&list->writer, "object", object);
-		json_write_string(&list->writer, "status", status_word(status));
-		json_write_string(&list->writer, "detail", detail);
-		json_end_object(&list->writer);
+		json_begin_object(list->json, NULL);
+		json_write_string(list->json, "step", step);
+		json_write_string(list->json, "object", object);
+		json_write_string(list->json, "status", status_word(status));
+		json_write_string(list->json, "detail", detail);
+		json_end_object(list->json);
 		return;
 	}
 	printf("%-5s %-10s %s%s%s%s%s%s\n", status == OK ? "ok" : "FAIL", step, object,
@@ -131,8 +129,8 @@ enum status cmd_check(struct arguments *arguments)
 
 	list.arguments = arguments;
 	list.is_json = arguments->values[OPTION_JSON] != NULL;
-	json_writer_init(&list.writer, list.text, sizeof(list.text));
-	json_begin_array(&list.writer, NULL);
+	list.json = json_output_begin();
+	json_begin_array(list.json, NULL);
 	check_machine(&list);
 	status = agent_session_open(&list.session, &arguments->config);
 	if (status != OK) {
@@ -142,9 +140,8 @@ enum status cmd_check(struct arguments *arguments)
 		check_disks(&list);
 	}
 	agent_session_close(&list.session);
-	json_end_array(&list.writer);
-	CHECK(json_writer_end(&list.writer));
+	json_end_array(list.json);
 	if (list.is_json)
-		puts(list.text);
+		puts(json_output_end());
 	return list.first;
 }

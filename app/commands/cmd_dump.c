@@ -1,8 +1,8 @@
 #include <stdio.h>
 
 #include "app/commands/commands.h"
+#include "app/json_output.h"
 #include "app/volume/volume.h"
-#include "platform/json.h"
 
 /* Texts of a header may hold any bytes; a terminal would obey some of them. */
 static const char *shown(char target[static LUKS2_TOKEN_TYPE_SIZE], const char *text)
@@ -106,27 +106,24 @@ static void print_text(const struct volume *volume)
 /* `metadata` is the text on the disk, byte for byte. */
 static void print_json(const struct volume *volume)
 {
-	static char text[LUKS2_TEXT_SIZE + 4096];
 	char label[LUKS2_TOKEN_TYPE_SIZE], subsystem[LUKS2_TOKEN_TYPE_SIZE];
-	struct json_writer writer;
+	struct json_writer *writer = json_output_begin();
 
-	json_writer_init(&writer, text, sizeof(text));
-	json_begin_object(&writer, NULL);
-	json_write_string(&writer, "disk", volume->disk_path);
-	json_write_u64(&writer, "disk_size_bytes", volume->disk_size_bytes);
-	json_write_string(&writer, "name", shown(label, volume->header.label));
-	json_write_string(&writer, "uuid", volume->header.uuid);
-	json_write_string(&writer, "subsystem", shown(subsystem, volume->header.subsystem));
-	json_write_u64(&writer, "sequence_id", volume->header.sequence_id);
-	json_write_u64(&writer, "header_size_bytes", volume->header.header_size);
-	json_begin_array(&writer, "copies");
+	json_begin_object(writer, NULL);
+	json_write_string(writer, "disk", volume->disk_path);
+	json_write_u64(writer, "disk_size_bytes", volume->disk_size_bytes);
+	json_write_string(writer, "name", shown(label, volume->header.label));
+	json_write_string(writer, "uuid", volume->header.uuid);
+	json_write_string(writer, "subsystem", shown(subsystem, volume->header.subsystem));
+	json_write_u64(writer, "sequence_id", volume->header.sequence_id);
+	json_write_u64(writer, "header_size_bytes", volume->header.header_size);
+	json_begin_array(writer, "copies");
 	for (size_t i = 0; i < LUKS2_COPIES; i++)
-		json_write_string(&writer, NULL, copy_word(volume->copies[i]));
-	json_end_array(&writer);
-	json_write_raw(&writer, "metadata", volume->text.bytes, volume->text.length);
-	json_end_object(&writer);
-	CHECK(json_writer_end(&writer));
-	puts(text);
+		json_write_string(writer, NULL, copy_word(volume->copies[i]));
+	json_end_array(writer);
+	json_write_raw(writer, "metadata", volume->text.bytes, volume->text.length);
+	json_end_object(writer);
+	puts(json_output_end());
 }
 
 enum status cmd_dump(struct arguments *arguments)

@@ -3,14 +3,12 @@
 #include <unistd.h>
 
 #include "app/commands/commands.h"
+#include "app/json_output.h"
 #include "app/supervisor/provision.h"
 #include "app/vault/key_preflight.h"
 #include "app/volume/vault_slot.h"
 #include "platform/file.h"
-#include "platform/json.h"
 #include "platform/log.h"
-
-#define JSON_SIZE (64 * 1024)
 
 /* Kept for the other commands of this boot, which have no network when they read their settings. */
 static enum status take_user_data(struct arguments *arguments, struct agent_session *session)
@@ -68,25 +66,22 @@ static enum status format_all(struct provision_list *list, struct arguments *arg
 
 static void print_json(const struct provision_list *list)
 {
-	static char text[JSON_SIZE];
-	struct json_writer writer;
+	struct json_writer *writer = json_output_begin();
 
-	json_writer_init(&writer, text, sizeof(text));
-	json_begin_array(&writer, NULL);
+	json_begin_array(writer, NULL);
 	for (size_t i = 0; i < list->count; i++) {
 		const struct provision_disk *disk = &list->disks[i];
 
-		json_begin_object(&writer, NULL);
-		json_write_string(&writer, "disk", disk->path);
-		json_write_string(&writer, "name", disk->name);
-		json_write_string(&writer, "outcome", provision_state_word(disk->state));
-		json_write_string(&writer, "status", status_word(disk->status));
-		json_write_string(&writer, "detail", disk->detail);
-		json_end_object(&writer);
+		json_begin_object(writer, NULL);
+		json_write_string(writer, "disk", disk->path);
+		json_write_string(writer, "name", disk->name);
+		json_write_string(writer, "outcome", provision_state_word(disk->state));
+		json_write_string(writer, "status", status_word(disk->status));
+		json_write_string(writer, "detail", disk->detail);
+		json_end_object(writer);
 	}
-	json_end_array(&writer);
-	CHECK(json_writer_end(&writer));
-	puts(text);
+	json_end_array(writer);
+	puts(json_output_end());
 }
 
 static void print_line(const struct provision_disk *disk)

@@ -1,12 +1,11 @@
 #include <stdio.h>
 
 #include "app/commands/commands.h"
+#include "app/json_output.h"
 #include "crypto/selftest.h"
-#include "platform/json.h"
 
 struct listing {
-	struct json_writer writer;
-	char text[32768];
+	struct json_writer *json;
 	bool is_json;
 };
 
@@ -18,25 +17,24 @@ static void report(void *context, const char *name, const char *implementation, 
 		printf("%-6s %s (%s)\n", passed ? "ok" : "FAILED", name, implementation);
 		return;
 	}
-	json_begin_object(&listing->writer, NULL);
-	json_write_string(&listing->writer, "name", name);
-	json_write_string(&listing->writer, "implementation", implementation);
-	json_write_bool(&listing->writer, "passed", passed);
-	json_end_object(&listing->writer);
+	json_begin_object(listing->json, NULL);
+	json_write_string(listing->json, "name", name);
+	json_write_string(listing->json, "implementation", implementation);
+	json_write_bool(listing->json, "passed", passed);
+	json_end_object(listing->json);
 }
 
 enum status cmd_selftest(struct arguments *arguments)
 {
-	static struct listing listing;
+	struct listing listing = {0};
 	enum status status;
 
 	listing.is_json = arguments->values[OPTION_JSON] != NULL;
-	json_writer_init(&listing.writer, listing.text, sizeof(listing.text));
-	json_begin_array(&listing.writer, NULL);
+	listing.json = json_output_begin();
+	json_begin_array(listing.json, NULL);
 	status = selftest_run_all(report, &listing);
-	json_end_array(&listing.writer);
-	CHECK(json_writer_end(&listing.writer));
+	json_end_array(listing.json);
 	if (listing.is_json)
-		puts(listing.text);
+		puts(json_output_end());
 	return status;
 }

@@ -2,17 +2,14 @@
 #include <unistd.h>
 
 #include "app/commands/commands.h"
+#include "app/json_output.h"
 #include "app/supervisor/control.h"
 #include "app/supervisor/key_policy.h"
 #include "app/volume/volume_state.h"
-#include "platform/json.h"
-
-#define JSON_SIZE 131072
 
 struct listing {
 	struct arguments *arguments;
-	struct json_writer writer;
-	char text[JSON_SIZE];
+	struct json_writer *json;
 	bool is_json;
 	size_t count;
 	enum status first; /* what is wrong with the first volume that is not well */
@@ -110,7 +107,7 @@ static void show(void *context, const struct message_control_volume *volume)
 		arguments_set_detail(listing->arguments, "%s", detail);
 	}
 	if (listing->is_json)
-		write_json(&listing->writer, volume);
+		write_json(listing->json, volume);
 	else
 		print_text(volume);
 }
@@ -166,24 +163,23 @@ enum status cmd_status(struct arguments *arguments)
 				      arguments->operands[0]))
 			return FAIL_VOLUME_UNKNOWN;
 	}
-	json_writer_init(&listing.writer, listing.text, sizeof(listing.text));
-	json_begin_object(&listing.writer, NULL);
-	json_begin_array(&listing.writer, "volumes");
+	listing.json = json_output_begin();
+	json_begin_object(listing.json, NULL);
+	json_begin_array(listing.json, "volumes");
 	TRY(ask(&listing, &done, &request));
-	json_end_array(&listing.writer);
-	json_begin_object(&listing.writer, "follow");
-	json_write_string(&listing.writer, "key", done.followed);
-	json_write_string(&listing.writer, "newest", done.newest);
-	json_write_string(&listing.writer, "cause", status_word((enum status)done.follow_status));
-	json_end_object(&listing.writer);
-	json_write_u64(&listing.writer, "supervisor_pid", done.supervisor_pid);
-	json_begin_object(&listing.writer, "agent");
-	json_write_u64(&listing.writer, "pid", done.agent_pid);
-	json_end_object(&listing.writer);
-	json_end_object(&listing.writer);
-	CHECK(json_writer_end(&listing.writer));
+	json_end_array(listing.json);
+	json_begin_object(listing.json, "follow");
+	json_write_string(listing.json, "key", done.followed);
+	json_write_string(listing.json, "newest", done.newest);
+	json_write_string(listing.json, "cause", status_word((enum status)done.follow_status));
+	json_end_object(listing.json);
+	json_write_u64(listing.json, "supervisor_pid", done.supervisor_pid);
+	json_begin_object(listing.json, "agent");
+	json_write_u64(listing.json, "pid", done.agent_pid);
+	json_end_object(listing.json);
+	json_end_object(listing.json);
 	if (listing.is_json)
-		puts(listing.text);
+		puts(json_output_end());
 	else
 		print_rest(&listing, &done);
 	return find_missing(&listing);

@@ -2,10 +2,10 @@
 
 #include "app/commands/commands.h"
 #include "app/features.h"
+#include "app/json_output.h"
 #include "crypto/aes_xts.h"
 #include "generated/version.h"
 #include "platform/cpu.h"
-#include "platform/json.h"
 
 static void print_text(const struct cpu_features *cpu)
 {
@@ -19,23 +19,20 @@ static void print_text(const struct cpu_features *cpu)
 
 static enum status print_json(const struct cpu_features *cpu)
 {
-	char text[2048];
-	struct json_writer writer;
+	struct json_writer *writer = json_output_begin();
 
-	json_writer_init(&writer, text, sizeof(text));
-	json_begin_object(&writer, NULL);
-	json_write_string(&writer, "version", BYOK_VERSION);
-	json_write_string(&writer, "revision", BYOK_REVISION);
-	json_write_string(&writer, "cpu", cpu->model);
-	json_write_string(&writer, "cipher_implementation",
+	json_begin_object(writer, NULL);
+	json_write_string(writer, "version", BYOK_VERSION);
+	json_write_string(writer, "revision", BYOK_REVISION);
+	json_write_string(writer, "cpu", cpu->model);
+	json_write_string(writer, "cipher_implementation",
 			  aes_xts_implementation_name(aes_xts_implementation_best()));
-	json_begin_object(&writer, "features");
+	json_begin_object(writer, "features");
 	for (enum feature feature = 0; feature < FEATURES; feature++)
-		json_write_bool(&writer, feature_name(feature), feature_is_on(feature));
-	json_end_object(&writer);
-	json_end_object(&writer);
-	CHECK(json_writer_end(&writer));
-	puts(text);
+		json_write_bool(writer, feature_name(feature), feature_is_on(feature));
+	json_end_object(writer);
+	json_end_object(writer);
+	puts(json_output_end());
 	return OK;
 }
 
