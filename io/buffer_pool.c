@@ -52,16 +52,19 @@ static enum status open_pool(struct buffer_pool *pool, size_t buffer_size, unsig
 	size_t stride = buffer_size + PAGE_SIZE;
 	size_t size;
 	uint8_t *arena;
-	bool is_huge = true;
+	bool is_huge;
 
 	CHECK(buffer_size > 0 && buffer_size % PAGE_SIZE == 0 && buffer_count > 0);
 	if (__builtin_mul_overflow(stride, buffer_count, &size) || size > SIZE_MAX / 2)
 		return FAIL_OUT_OF_MEMORY;
-	size = ROUND_UP(size, HUGE_PAGE_SIZE);
-	arena = map_reserved(size);
+	/* Of what does not fill huge pages, none is made one: it would be mostly empty. */
+	is_huge = size >= HUGE_PAGE_SIZE;
+	arena = is_huge ? map_reserved(ROUND_UP(size, HUGE_PAGE_SIZE)) : MAP_FAILED;
 	if (arena == MAP_FAILED) {
 		is_huge = false;
 		arena = map_aligned(size);
+	} else {
+		size = ROUND_UP(size, HUGE_PAGE_SIZE);
 	}
 	/* Locking also faults every page in now. Not by mlock, which sanitizers make do nothing:
 	 * the tests are to see it. */

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/commands/commands.h"
@@ -92,23 +93,32 @@ static enum status carry_out(struct plan *plan)
 	return first;
 }
 
-enum status cmd_rotate(struct arguments *arguments)
+static enum status rotate(struct plan *plan, struct arguments *arguments)
 {
-	static struct plan plan;
 	enum status status;
 
-	plan.arguments = arguments;
-	plan.target = arguments->is_key_given ? arguments->config.key : "";
+	plan->arguments = arguments;
+	plan->target = arguments->is_key_given ? arguments->config.key : "";
 	arguments_set_object(arguments, "this machine");
-	TRY(choose_disks(&plan));
-	TRY(agent_session_open(&plan.session, &arguments->config));
-	status = prepare_all(&plan);
+	TRY(choose_disks(plan));
+	TRY(agent_session_open(&plan->session, &arguments->config));
+	status = prepare_all(plan);
 	if (status == OK)
-		status = carry_out(&plan);
+		status = carry_out(plan);
 	control_tell_change(&arguments->config);
-	agent_session_close(&plan.session);
+	agent_session_close(&plan->session);
 	if (status == OK && arguments->is_key_given && arguments->config.require_key != 0)
 		log_warning("require_key is set: the settings' key must be the new one before byok "
 			    "serve starts again");
+	return status;
+}
+
+/* On the heap, as what is static is locked in every process, a worker's too. */
+enum status cmd_rotate(struct arguments *arguments)
+{
+	struct plan *plan = calloc(1, sizeof(*plan));
+	enum status status = plan != NULL ? rotate(plan, arguments) : FAIL_OUT_OF_MEMORY;
+
+	free(plan);
 	return status;
 }

@@ -82,6 +82,19 @@ TEST(buffers_are_locked_and_kept_from_dumps_and_children)
 	buffer_pool_close(&pool);
 }
 
+TEST(no_more_memory_is_taken_than_the_buffers_and_a_page_for_each)
+{
+	struct buffer_pool small, large;
+
+	EXPECT_OK(buffer_pool_open(&small, 16384, 16));
+	EXPECT_EQUAL(small.arena_size, 16 * (16384 + 4096));
+	EXPECT_OK(buffer_pool_open(&large, 512 * 1024, 5));
+	if (!large.is_huge)
+		EXPECT_EQUAL(large.arena_size, 5 * (512 * 1024 + 4096));
+	buffer_pool_close(&small);
+	buffer_pool_close(&large);
+}
+
 TEST(a_pool_that_never_opened_closes)
 {
 	struct buffer_pool pool = {0};
