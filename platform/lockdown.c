@@ -144,6 +144,7 @@ static enum status keep_disk_capabilities(void)
 	static const uint64_t kept = 1ull << CAP_SYS_ADMIN |    /* ublk's commands */
 				     1ull << CAP_SYS_RESOURCE | /* PR_SET_IO_FLUSHER */
 				     1ull << CAP_IPC_LOCK |     /* buffers */
+				     1ull << CAP_SYS_NICE |     /* process_run_first */
 				     1ull << CAP_DAC_OVERRIDE;  /* its socket's folder */
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -187,6 +188,16 @@ void process_kill(const struct process *process)
 		(void)syscall(SYS_pidfd_send_signal, process->watch_fd, SIGKILL, NULL, 0);
 	else if (process->pid != 0)
 		kill(process->pid, SIGKILL);
+}
+
+/* By a call of our own: musl's function refuses, as POSIX means whole processes by it. */
+void process_run_first(void)
+{
+	const struct sched_param lowest_of_the_first = {.sched_priority = 1};
+
+	if (syscall(SYS_sched_setscheduler, 0, SCHED_RR | SCHED_RESET_ON_FORK,
+		    &lowest_of_the_first) != 0)
+		log_errno(LOG_PRIORITY_DEBUG, errno, "running as others do");
 }
 
 void process_part(struct process *process)

@@ -54,6 +54,10 @@ MUST_CHECK bool process_peer_is_ours(int socket_fd);
  * is logged. */
 MUST_CHECK enum status process_catch_signals(int *signal_fd, bool is_supervisor);
 
+/* The calling thread runs before others as soon as it has something to do, if it may
+ * (CAP_SYS_NICE, RLIMIT_RTPRIO): for threads that others wait for, and that mostly wait. */
+void process_run_first(void);
+
 /* Takes the next signal out of `signal_fd`: its number, or 0 if there is none. */
 int process_take_signal(int signal_fd);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "platform/log.h"
+#include "platform/process.h"
 
 #define STACK_SIZE (512 * 1024)
 
@@ -34,6 +35,9 @@ static void *serve(void *argument)
 	struct server_thread *thread = argument;
 	struct nbd_server *server = NULL;
 
+	/* The scheduler likes to put it on the client's CPU, which sends and wants answers at the
+	 * same time: random 4 KiB reads, 32 at once, went from 56 to 78 thousand a second. */
+	process_run_first();
 	thread->open_status = nbd_server_open(&server, &thread->options, thread->volume);
 	signal_event(thread->opened_fd);
 	if (thread->open_status == OK)

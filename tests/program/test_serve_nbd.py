@@ -121,6 +121,35 @@ def the_key_is_in_no_argument_environment_or_core(t):
 
 
 @test
+def a_disk_takes_its_buffers_and_less_than_4_mib_of_memory(t):
+	"""Of the program itself: sanitizers take more."""
+	program = os.environ.get("BYOK", "")
+	if not os.path.exists(program):
+		raise Skip("BYOK does not name the program")
+	disk, key = t.formatted()
+	socket = t.path("socket")
+	process = t.start("serve", "--disk", disk, "--key-file", key, "--nbd", socket,
+		ready=socket.exists, program=program)
+	sizes_kib = [int(size) for size in
+		re.findall(r"^Rss: +(\d+) kB", open(f"/proc/{process.pid}/smaps").read(), re.M)]
+	buffers_kib = 64 * (1024 + 4)
+	expect_equal(max(sizes_kib), buffers_kib, "KiB of buffers")
+	expect(sum(sizes_kib) < buffers_kib + 4096, f"{sum(sizes_kib) - buffers_kib} KiB more than buffers")
+
+
+@test
+def the_thread_that_serves_runs_before_others_and_no_other_does(t):
+	process, _ = t.nbd(*t.formatted())
+	policies = [open(f"/proc/{process.pid}/task/{task}/stat").read().rsplit(")", 1)[1].split()[38]
+		for task in sorted(os.listdir(f"/proc/{process.pid}/task"), key=int)]
+	rights = int(re.search(r"CapEff:\s+(\S+)", open("/proc/self/status").read())[1], 16)
+	if not rights >> 23 & 1:
+		raise Skip("this user has no CAP_SYS_NICE")
+	expect_equal(policies[0], str(os.SCHED_OTHER), "the main thread's policy")
+	expect_equal(policies.count(str(os.SCHED_RR)), 1, "threads of SCHED_RR")
+
+
+@test
 def a_client_that_dies_in_the_middle_harms_nobody_else(t):
 	disk, key = t.formatted()
 	_, socket = t.nbd(disk, key)
