@@ -168,6 +168,13 @@ class Test:
 			*words, ready=socket.exists)
 		return process, socket
 
+	def product(self):
+		"""The path of the program without sanitizers, or a skip."""
+		path = os.environ.get("BYOK", "")
+		if not os.path.exists(path):
+			raise Skip("BYOK does not name the program")
+		return path
+
 	def tool(self, name):
 		"""The path of a program of somebody else's, or a skip."""
 		path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")

@@ -20,6 +20,14 @@ def a_blank_disk_is_measured_raw_and_through_byok_and_can_be_measured_again(t):
 
 
 @test
+def the_program_without_sanitizers_measures_too(t):
+	"""Sanitizers give memory that is aligned better."""
+	disk = t.disk("scratch", size_mib=64)
+	for words in ("disk", disk), ("disk", "--write", disk), ("volume", disk), ("crypto",):
+		t.must(t.product(), "bench", "--quick", *words)
+
+
+@test
 def without_write_nothing_is_written_and_any_disk_is_measured(t):
 	disk, _ = t.formatted(size_mib=32)
 	before = disk.read_bytes()

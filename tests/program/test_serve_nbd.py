@@ -123,13 +123,10 @@ def the_key_is_in_no_argument_environment_or_core(t):
 @test
 def a_disk_takes_its_buffers_and_less_than_4_mib_of_memory(t):
 	"""Of the program itself: sanitizers take more."""
-	program = os.environ.get("BYOK", "")
-	if not os.path.exists(program):
-		raise Skip("BYOK does not name the program")
 	disk, key = t.formatted()
 	socket = t.path("socket")
 	process = t.start("serve", "--disk", disk, "--key-file", key, "--nbd", socket,
-		ready=socket.exists, program=program)
+		ready=socket.exists, program=t.product())
 	sizes_kib = [int(size) for size in
 		re.findall(r"^Rss: +(\d+) kB", open(f"/proc/{process.pid}/smaps").read(), re.M)]
 	buffers_kib = 64 * (1024 + 4)
@@ -193,9 +190,7 @@ def a_tracer_sees_each_request_begin_and_end(t):
 
 @test
 def perf_tells_the_functions_of_the_stripped_program(t):
-	perf, program = t.tool("perf"), os.environ.get("BYOK", "")
-	if not os.path.exists(program):
-		raise Skip("BYOK does not name the program")
+	perf, program = t.tool("perf"), t.product()
 	data = t.path("perf.data")
 	done = t.run(perf, "record", "-q", "-e", "cpu-clock", "-g", "-o", data, program, "bench",
 		"crypto", "--quick", "--implementation", "portable")
