@@ -197,6 +197,7 @@ void managed_volume_fail(struct managed_volume *managed, enum status cause, cons
 		retry_next_ms(&managed->retry, round_ms, cause, retry_after_ms, entropy_u32());
 
 	managed_volume_handle(managed, VOLUME_FAILED);
+	process_part(&managed->prepared);
 	if (managed->asks_previous) {
 		cause = managed->current_cause;
 		detail = managed->current_detail;

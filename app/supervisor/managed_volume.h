@@ -81,6 +81,7 @@ struct managed_volume {
 	struct managed_key key;
 	struct process worker;
 	struct process prepared; /* is to be the worker when there is a key */
+	bool was_prepared;       /* one was, since it was served last */
 	char device_path[64];    /* what it serves: "/dev/ublkb0"; stays while users wait */
 
 	/* A struct message_handover: what its worker was started with, key included, so that
@@ -119,7 +120,8 @@ MUST_CHECK bool managed_volume_same_secret(const struct managed_volume *a,
 					   const struct managed_volume *b);
 
 /* Starts the process that will be its worker, and has it take its buffers, while the vault is
- * waited for. What fails is tried again when there is a key. */
+ * waited for. Once: if it dies, or the vault gives no key, the memory is the machine's again, and
+ * the worker is started when there is a key. */
 void managed_volume_prepare(struct managed_volume *managed, const struct config *config);
 
 /* Opens its vault slot with the slot secret. Any thread, as long as nobody else has `managed`.

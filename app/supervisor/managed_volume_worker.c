@@ -128,8 +128,10 @@ void managed_volume_prepare(struct managed_volume *managed, const struct config 
 {
 	struct message_worker_start start;
 
-	if (managed->state == VOLUME_ASKING && managed->prepared.pid == 0 &&
-	    fill_start(&start, managed, config) == OK &&
+	if (managed->state != VOLUME_ASKING || managed->was_prepared)
+		return;
+	managed->was_prepared = true;
+	if (fill_start(&start, managed, config) == OK &&
 	    start_process(&managed->prepared, managed, MESSAGE_WORKER_PREPARE, &start) != OK)
 		log_debug("no worker can be prepared for %s", managed->name);
 }
@@ -153,6 +155,7 @@ static enum status launch(struct managed_volume *managed, enum volume_event even
 		TRY(start_process(&managed->worker, managed, MESSAGE_WORKER_START,
 				  start_of(managed)));
 	managed_volume_handle(managed, event);
+	managed->was_prepared = false;
 	managed->cause = OK;
 	managed->detail[0] = '\0';
 	managed->asks_previous = false;

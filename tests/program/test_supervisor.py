@@ -182,12 +182,43 @@ def a_worker_that_dies_before_there_is_a_key_is_no_loss(t):
 
 
 @test
+def a_worker_that_dies_before_there_is_a_key_is_not_started_again_and_again(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd", attempt_timeout=60)
+	disk, _ = formatted(t, vault, "data1", settings)
+	vault.fault_add(match="unwrapkey", delay=8)
+	process = t.start("serve", disk, "--config", settings)
+	for pid in wait_until(lambda: prepared_workers(process), "prepared worker"):
+		os.kill(pid, signal.SIGKILL)
+		wait_until(lambda: is_gone(pid), "end of the worker")
+	for _ in range(2):
+		expect_equal(states(t, settings)["data1"]["state"], "asking", "the state")
+		expect_equal(prepared_workers(process), [], "the workers")
+	wait_until(lambda: is_serving(t, settings, "data1"), "served volume")
+
+
+@test
+def without_a_key_there_are_no_workers_and_their_memory_is_given_back(t):
+	vault = t.vault()
+	settings = t.vault_settings(vault, data_path="nbd")
+	disks = [formatted(t, vault, f"data{i}", settings)[0] for i in (1, 2)]
+	vault.log_clear()
+	vault.fault_add(match="unwrapkey", status=403, code="Forbidden", inner="ForbiddenByRbac")
+	process = t.start("serve", *disks, "--config", settings)
+	vault.wait_for_log(count=6, timeout=60, operation="unwrapkey")
+	expect_equal(prepared_workers(process), [], "the workers")
+	vault.fault_clear()
+	wait_until(lambda: is_serving(t, settings, "data1", "data2"), "served volumes")
+
+
+@test
 def a_worker_that_gets_no_key_ends_with_the_supervisor_or_the_lock(t):
 	vault = t.vault()
 	settings = t.vault_settings(vault, data_path="nbd", attempt_timeout=60)
 	disk, _ = formatted(t, vault, "data1", settings)
 	vault.fault_add(match="unwrapkey", delay=60)
-	for end in (lambda: t.byok("lock", "data1", "--config", settings), lambda: process.kill()):
+	for end in (lambda: t.byok("lock", "data1", "--config", settings), lambda: stop(process),
+			lambda: process.kill()):
 		process = t.start("serve", disk, "--config", settings)
 		pids = wait_until(lambda: prepared_workers(process), "prepared worker")
 		expect_equal(len(pids), 1, "the count of workers")
