@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -232,37 +233,58 @@ static void count_answer(struct metrics_counters *counters,
 /* A volume whose answer has come, and what becomes of it. */
 struct unlocking {
 	struct managed_volume *managed;
-	struct message_agent_answer *answer;
+	const struct message_agent_answer *answer;
 	struct secret volume_key;
 	enum status status;
-	pthread_t thread;
-	bool is_running;
 };
 
-static void *open_keyslot(void *context)
-{
-	struct unlocking *unlocking = context;
+struct unlockings {
+	struct unlocking of[SUPERVISOR_VOLUMES_MAX];
+	size_t count;
+	_Atomic size_t next;
+};
 
-	unlocking->status = managed_volume_open_slot(&unlocking->volume_key, unlocking->managed,
-						     unlocking->answer->secret);
+static void *open_keyslots(void *context)
+{
+	struct unlockings *all = context;
+	size_t i;
+
+	while ((i = atomic_fetch_add(&all->next, 1)) < all->count) {
+		struct unlocking *unlocking = &all->of[i];
+
+		unlocking->status = (enum status)unlocking->answer->status;
+		if (unlocking->status == OK)
+			unlocking->status =
+				managed_volume_open_slot(&unlocking->volume_key, unlocking->managed,
+							 unlocking->answer->secret);
+	}
 	return NULL;
 }
 
-/* A keyslot takes some milliseconds of a CPU: many disks are opened by all of them. */
-static void begin_unlocking(struct unlocking *unlocking)
+static bool start_thread(pthread_t *thread, struct unlockings *all)
 {
 	pthread_attr_t attributes;
+	bool is_started = pthread_attr_init(&attributes) == 0 &&
+			  pthread_attr_setstacksize(&attributes, UNLOCK_STACK_SIZE) == 0 &&
+			  pthread_create(thread, &attributes, open_keyslots, all) == 0;
 
-	unlocking->status = (enum status)unlocking->answer->status;
-	if (unlocking->status != OK)
-		return;
-	unlocking->is_running =
-		pthread_attr_init(&attributes) == 0 &&
-		pthread_attr_setstacksize(&attributes, UNLOCK_STACK_SIZE) == 0 &&
-		pthread_create(&unlocking->thread, &attributes, open_keyslot, unlocking) == 0;
 	pthread_attr_destroy(&attributes);
-	if (!unlocking->is_running)
-		open_keyslot(unlocking);
+	return is_started;
+}
+
+/* A keyslot takes some milliseconds of a CPU: many disks are opened by all of them. More threads
+ * than CPUs would only lock more memory. */
+static void open_all(struct unlockings *all)
+{
+	const size_t cpus = (size_t)MAXIMUM(sysconf(_SC_NPROCESSORS_ONLN), 1);
+	pthread_t threads[SUPERVISOR_VOLUMES_MAX];
+	size_t count = 0;
+
+	while (count + 1 < MINIMUM(all->count, cpus) && start_thread(&threads[count], all))
+		count++;
+	open_keyslots(all);
+	for (size_t i = 0; i < count; i++)
+		CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
 static void end_unlocking(struct supervisor *supervisor, struct unlocking *unlocking)
@@ -271,11 +293,8 @@ static void end_unlocking(struct supervisor *supervisor, struct unlocking *unloc
 	const struct message_agent_answer *answer = unlocking->answer;
 	const bool is_current = !managed->asks_previous;
 	const char *detail = answer->status == OK ? "" : answer->detail;
-	enum status status;
+	enum status status = unlocking->status;
 
-	if (unlocking->is_running)
-		CHECK(pthread_join(unlocking->thread, NULL) == 0);
-	status = unlocking->status;
 	if (status == OK && supervisor_name_is_taken(supervisor, managed))
 		status = FAIL_NAME_TAKEN;
 	if (status == OK)
@@ -289,25 +308,23 @@ static void end_unlocking(struct supervisor *supervisor, struct unlocking *unloc
 }
 
 /* One answer may be for several volumes, or for one that was locked in the meantime. */
-static void give_answers(struct supervisor *supervisor, struct message_agent_answer *answers,
+static void give_answers(struct supervisor *supervisor, const struct message_agent_answer *answers,
 			 size_t answer_count)
 {
-	struct unlocking unlockings[SUPERVISOR_VOLUMES_MAX] = {0};
-	size_t count = 0;
+	struct unlockings all = {0};
 
 	for (size_t i = 0; i < supervisor->volume_count; i++)
 		for (size_t j = 0; j < answer_count; j++)
 			if (supervisor->volumes[i]->state == VOLUME_ASKING &&
 			    supervisor->volumes[i]->request_id == answers[j].header.id) {
-				unlockings[count].managed = supervisor->volumes[i];
-				unlockings[count++].answer = &answers[j];
+				all.of[all.count].managed = supervisor->volumes[i];
+				all.of[all.count++].answer = &answers[j];
 				break;
 			}
-	for (size_t i = 0; i < count; i++)
-		begin_unlocking(&unlockings[i]);
-	for (size_t i = 0; i < count; i++)
-		end_unlocking(supervisor, &unlockings[i]);
-	secret_wipe_bytes(unlockings, sizeof(unlockings));
+	open_all(&all);
+	for (size_t i = 0; i < all.count; i++)
+		end_unlocking(supervisor, &all.of[i]);
+	secret_wipe_bytes(&all, sizeof(all));
 }
 
 static bool has_more(const struct supervisor *supervisor)
