@@ -4,7 +4,8 @@
 #   CC_NAME=gcc|clang     the compiler
 #   DEFCONFIG=NAME        platform/configs/NAME_defconfig instead of .config
 #   CONFIG_SOURCE=FILE    any configuration file instead of .config
-#   FLAVOUR=product|asan  the static musl binary, or a dynamic glibc one under ASan and UBSan
+#   FLAVOUR=product|asan|tsan  the static musl binary, or a dynamic glibc one under ASan and UBSan,
+#                         or under ThreadSanitizer
 #   O=FOLDER              where the results go; folders never share objects
 #   V=1                   show the commands
 
@@ -35,7 +36,7 @@ $(PACKAGES)/%: platform/deps/packages.sh
 	@platform/deps/packages.sh $*
 	@mkdir -p $(@D) && touch $@
 
-FLAVOUR_SET := $(if $(filter asan,$(FLAVOUR)),host,musl)
+FLAVOUR_SET := $(if $(filter asan tsan,$(FLAVOUR)),host,musl)
 DEPS := $(BUILD)/deps/$(FLAVOUR_SET)
 $(BUILD)/deps/%/versions: platform/deps/build.sh | $(PACKAGES)/build
 	@BYOK_BUILD=$(abspath $(BUILD)) JOBS=$(JOBS) platform/deps/build.sh $*
@@ -123,7 +124,7 @@ FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES PROVI
 	METRICS BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
-FILES_OFF += $(if $(filter asan,$(FLAVOUR)),platform/relocate.c)
+FILES_OFF += $(if $(filter asan tsan,$(FLAVOUR)),platform/relocate.c)
 SOURCES := $(filter-out $(FILES_OFF),\
 	$(wildcard platform/*.c crypto/*.c io/*.c app/*.c app/*/*.c))
 
@@ -166,7 +167,8 @@ PACKED := -Wl,-e,relocate_start,-z,pack-relative-relocs
 LINK_END = -lc $(shell gcc -print-libgcc-file-name) $(shell gcc -print-file-name=libgcc_eh.a) -lc \
 	$(shell gcc -print-file-name=crtendS.o) /usr/lib/$(MUSL)/crtn.o
 else
-SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE := $(if $(filter tsan,$(FLAVOUR)),-fsanitize=thread,\
+	-fsanitize=address,undefined -fno-sanitize-recover=all)
 CFLAGS = $(COMMON) -O1 $(SANITIZE) -isystem $(DEPS)/include
 LINK = $(CC) $(SANITIZE) -L$(DEPS)/lib
 LINK_END = -lpthread
@@ -188,7 +190,7 @@ $(shell mkdir -p $(OBJECTS))
 $(file >$(OBJECTS)/list,$(PROGRAM))
 endif
 
-ifeq ($(FLAVOUR),asan)
+ifneq ($(FLAVOUR),product)
 $(OBJECTS)/byok: $(OBJECTS)/tests/sanitizer_options.o
 PROGRAM_EXTRA := $(OBJECTS)/tests/sanitizer_options.o
 endif

@@ -177,6 +177,7 @@ static void init_state(struct vault_agent_state *state)
 	pthread_condattr_t attributes;
 
 	must(pthread_mutex_init(&state->tokens.mutex, NULL));
+	must(pthread_cond_init(&state->tokens.changed, NULL));
 	must(pthread_mutex_init(&state->mutex, NULL));
 	must(pthread_condattr_init(&attributes));
 	must(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC));
@@ -410,6 +411,7 @@ static void *run_lane(void *context)
 			continue;
 		state->failure = status;
 		state->is_ending = true;
+		tell(state);
 		(void)shutdown(state->fd, SHUT_RDWR);
 	}
 	unlock(state);

@@ -122,38 +122,36 @@ static enum status exchange(struct vault_session *session, struct https_answer *
 
 /* --- tokens --- */
 
+static bool is_for(const char *resource, const char *client_id,
+		   const struct vault_operation *operation)
+{
+	return resource != NULL && strcmp(resource, operation->key.resource) == 0 &&
+	       strcasecmp(client_id, operation->client_id) == 0;
+}
+
+/* NULL: none is held. */
 static struct vault_token *find_token(struct vault_tokens *tokens,
 				      const struct vault_operation *operation)
 {
-	struct vault_token *oldest = &tokens->held[0];
-
-	for (size_t i = 0; i < VAULT_TOKENS_MAX; i++) {
-		struct vault_token *token = &tokens->held[i];
-
-		if (token->resource != NULL &&
-		    strcmp(token->resource, operation->key.resource) == 0 &&
-		    strcasecmp(token->client_id, operation->client_id) == 0)
-			return token;
-		if (token->resource == NULL ||
-		    (oldest->resource != NULL && token->asked_ms < oldest->asked_ms))
-			oldest = token;
-	}
-	secret_wipe_bytes(oldest, sizeof(*oldest));
-	return oldest;
+	for (size_t i = 0; i < VAULT_TOKENS_MAX; i++)
+		if (is_for(tokens->held[i].resource, tokens->held[i].client_id, operation))
+			return &tokens->held[i];
+	return NULL;
 }
 
-/* Counted from before it was asked for, and by a clock that nobody sets. */
-static void hold_token(struct vault_token *token, const struct identity_grant *grant,
-		       const struct vault_operation *operation, uint64_t asked_ms)
+/* Its own, or the oldest one's; one that is free is older than any. */
+static struct vault_token *find_place(struct vault_tokens *tokens,
+				      const struct vault_operation *operation)
 {
-	uint64_t lifetime_s = grant->lifetime_s;
+	struct vault_token *place = find_token(tokens, operation);
 
-	strcpy(token->client_id, operation->client_id);
-	token->resource = operation->key.resource;
-	token->asked_ms = asked_ms;
-	token->refresh_ms = asked_ms + lifetime_s * 500;
-	token->expires_ms = asked_ms + lifetime_s * 900;
-	token->grant = *grant;
+	if (place != NULL)
+		return place;
+	place = &tokens->held[0];
+	for (size_t i = 1; i < VAULT_TOKENS_MAX; i++)
+		if (tokens->held[i].asked_ms < place->asked_ms)
+			place = &tokens->held[i];
+	return place;
 }
 
 /* What both questions to IMDS have in common; OK only with a whole answer of 200. */
@@ -178,11 +176,11 @@ static enum status ask_metadata(struct vault_session *session, struct https_answ
 	return refusal.status;
 }
 
-static enum status ask_for_token(struct vault_session *session, struct vault_token *token,
-				 struct vault_outcome *outcome,
+/* Its life is counted from before it was asked for, and by a clock that nobody sets. */
+static enum status ask_for_token(struct vault_session *session, struct vault_outcome *outcome,
 				 const struct vault_operation *operation, uint64_t deadline_ms)
 {
-	struct identity_grant *fresh = &session->tokens->fresh;
+	struct vault_token *fresh = &session->token;
 	char url[IDENTITY_URL_SIZE];
 	struct https_answer answer;
 	uint64_t asked_ms = clock_now_ms();
@@ -191,43 +189,102 @@ static enum status ask_for_token(struct vault_session *session, struct vault_tok
 	identity_token_url(url, session->imds_endpoint, operation->client_id,
 			   operation->key.resource);
 	TRY(ask_metadata(session, &answer, outcome, url, deadline_ms));
-	status = identity_read_grant(fresh, answer.body, answer.body_size, operation->client_id,
-				     operation->key.resource);
+	status = identity_read_grant(&fresh->grant, answer.body, answer.body_size,
+				     operation->client_id, operation->key.resource);
 	https_wipe_body(session->https);
-	if (status == OK)
-		hold_token(token, fresh, operation, asked_ms);
-	secret_wipe_bytes(fresh, sizeof(*fresh));
+	strcpy(fresh->client_id, operation->client_id);
+	fresh->resource = operation->key.resource;
+	fresh->asked_ms = asked_ms;
+	fresh->refresh_ms = asked_ms + fresh->grant.lifetime_s * 500;
+	fresh->expires_ms = asked_ms + fresh->grant.lifetime_s * 900;
 	return status;
 }
 
-static enum status get_token_alone(struct vault_session *session, struct vault_outcome *outcome,
-				   const struct vault_operation *operation, uint64_t deadline_ms)
+static void lock(struct vault_tokens *tokens)
 {
-	struct vault_token *held = find_token(session->tokens, operation);
-	uint64_t now_ms = clock_now_ms();
-	bool is_usable = held->resource != NULL && now_ms < held->expires_ms;
-	enum status status = OK;
+	CHECK(pthread_mutex_lock(&tokens->mutex) == 0);
+}
 
-	if (!is_usable || now_ms >= held->refresh_ms)
-		status = ask_for_token(session, held, outcome, operation, deadline_ms);
-	if (status != OK && is_usable) {
-		held->refresh_ms = now_ms + REFRESH_PAUSE_MS;
-		status = OK;
+static void unlock(struct vault_tokens *tokens)
+{
+	CHECK(pthread_mutex_unlock(&tokens->mutex) == 0);
+}
+
+/* With the mutex, but for the question itself. */
+static enum status refresh_token(struct vault_session *session, struct vault_outcome *outcome,
+				 const struct vault_operation *operation, uint64_t deadline_ms)
+{
+	struct vault_tokens *tokens = session->tokens;
+	struct vault_token *held;
+	enum status status;
+
+	tokens->is_asked_for = true;
+	unlock(tokens);
+	status = ask_for_token(session, outcome, operation, deadline_ms);
+	lock(tokens);
+	tokens->is_asked_for = false;
+	CHECK(pthread_cond_broadcast(&tokens->changed) == 0);
+	if (status == OK) {
+		*find_place(tokens, operation) = session->token;
+		return OK;
 	}
-	session->token = *held;
+	held = find_token(tokens, operation);
+	if (held != NULL && clock_left_ms(held->expires_ms) > 0) {
+		held->refresh_ms = clock_now_ms() + REFRESH_PAUSE_MS;
+		session->token = *held;
+		return OK;
+	}
+	tokens->failures++;
+	tokens->failed = *outcome;
+	tokens->failed.status = status;
+	tokens->failed_resource = operation->key.resource;
+	strcpy(tokens->failed_client_id, operation->client_id);
 	return status;
 }
 
-/* Makes sure that the session's token can be used now. Others who need one meanwhile wait for this
- * one. */
+/* Waits for another session's question, and has its failure; true if that was for the same token.
+ */
+static bool shares_failure(struct vault_tokens *tokens, struct vault_outcome *outcome,
+			   const struct vault_operation *operation)
+{
+	const uint64_t failures = tokens->failures;
+
+	CHECK(pthread_cond_wait(&tokens->changed, &tokens->mutex) == 0);
+	if (tokens->failures == failures ||
+	    !is_for(tokens->failed_resource, tokens->failed_client_id, operation))
+		return false;
+	*outcome = tokens->failed;
+	outcome->exchanges = 0;
+	outcome->waited_ms = 0;
+	return true;
+}
+
+/* Makes sure that the session's token can be used now. */
 static enum status get_token(struct vault_session *session, struct vault_outcome *outcome,
 			     const struct vault_operation *operation, uint64_t deadline_ms)
 {
-	enum status status;
+	struct vault_tokens *tokens = session->tokens;
+	enum status status = OK;
 
-	CHECK(pthread_mutex_lock(&session->tokens->mutex) == 0);
-	status = get_token_alone(session, outcome, operation, deadline_ms);
-	CHECK(pthread_mutex_unlock(&session->tokens->mutex) == 0);
+	lock(tokens);
+	for (;;) {
+		const struct vault_token *held = find_token(tokens, operation);
+
+		if (held != NULL && clock_left_ms(held->expires_ms) > 0 &&
+		    (tokens->is_asked_for || clock_left_ms(held->refresh_ms) > 0)) {
+			session->token = *held;
+			break;
+		}
+		if (!tokens->is_asked_for) {
+			status = refresh_token(session, outcome, operation, deadline_ms);
+			break;
+		}
+		if (shares_failure(tokens, outcome, operation)) {
+			status = outcome->status;
+			break;
+		}
+	}
+	unlock(tokens);
 	return status;
 }
 
@@ -236,11 +293,11 @@ static void drop_token(struct vault_session *session, const struct vault_operati
 {
 	struct vault_token *held;
 
-	CHECK(pthread_mutex_lock(&session->tokens->mutex) == 0);
+	lock(session->tokens);
 	held = find_token(session->tokens, operation);
-	if (held->asked_ms == session->token.asked_ms)
+	if (held != NULL && held->asked_ms == session->token.asked_ms)
 		secret_wipe_bytes(held, sizeof(*held));
-	CHECK(pthread_mutex_unlock(&session->tokens->mutex) == 0);
+	unlock(session->tokens);
 }
 
 /* --- the vault --- */

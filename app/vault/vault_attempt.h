@@ -25,20 +25,13 @@ struct vault_token {
 	struct identity_grant grant;
 };
 
-/* Of all sessions of a process; who asks for one has the mutex, so that it is asked for once. */
-struct vault_tokens {
-	pthread_mutex_t mutex;
-	struct vault_token held[VAULT_TOKENS_MAX];
-	struct identity_grant fresh; /* until it is known to be good */
-};
-
 /* What one thread makes its attempts with. */
 struct vault_session {
 	struct https_client *https;  /* kept */
 	struct vault_tokens *tokens; /* kept */
 	const char *imds_endpoint;   /* kept */
 	uint64_t exchange_timeout_ms;
-	struct vault_token token; /* a copy of the one that is used now */
+	struct vault_token token; /* a copy of the one that is used now, or what will be one */
 	char request_body[KEYVAULT_BODY_SIZE];
 };
 
@@ -60,6 +53,19 @@ struct vault_outcome {
 	char detail[MESSAGE_TEXT_SIZE]; /* who said what; printable, no secret */
 };
 
+/* Of all sessions of a process. One at a time asks for one, and those who cannot do without it wait
+ * for what that comes to, so that it is asked for once; nobody has the mutex meanwhile. */
+struct vault_tokens {
+	pthread_mutex_t mutex; /* for all below */
+	pthread_cond_t changed;
+	bool is_asked_for;
+	struct vault_token held[VAULT_TOKENS_MAX];
+	uint64_t failures;           /* of questions without an older token to go on with */
+	struct vault_outcome failed; /* what the last of them came to, and what it was for */
+	const char *failed_resource;
+	char failed_client_id[VAULT_CLIENT_ID_SIZE];
+};
+
 /* Checks a request from the supervisor, of which nothing is trusted: FAIL_MESSAGE, FAIL_KEY_URL...,
  * FAIL_KEY_URL_VERSIONLESS for an unwrap without version, FAIL_CONFIG for a client id that is none,
  * FAIL_TOKEN for an algorithm or a wrapped secret that cannot be ours. */
@@ -68,8 +74,8 @@ MUST_CHECK enum status vault_operation_read(struct vault_operation *operation,
 
 /* Makes the attempt and fills in the fields of `answer` that the operation gives. `outcome` is
  * always filled in, its status the returned one. Takes at most what is left until `deadline_ms` (of
- * clock_now_ms), and a second more for each exchange: a token, the vault, and both again if the
- * vault does not like the first token. */
+ * clock_now_ms), a second more for each exchange (a token, the vault, and both again if the vault
+ * does not like the first token), and what another session's question for a token takes. */
 enum status vault_attempt(struct vault_session *session, struct message_agent_answer *answer,
 			  struct vault_outcome *outcome, const struct vault_operation *operation,
 			  uint64_t deadline_ms);

@@ -26,6 +26,7 @@ from devvault import Devvault, encode_base64url  # noqa: E402
 
 BYOK = os.environ.get("BYOK", str(ROOT / "build/byok"))
 BYOK_ASAN = os.environ.get("BYOK_ASAN", BYOK)
+BYOK_TSAN = os.environ.get("BYOK_TSAN", BYOK_ASAN)
 CLIENT = "11111111-2222-3333-4444-555555555555"
 STRANGER = "99999999-2222-3333-4444-555555555555"
 SOCKET_FD = 3
@@ -1010,6 +1011,88 @@ class Secrets(VaultAgentTest):
 			("token", b"eyJ"),
 		):
 			self.assertEqual([name for name, content in memory if text in content], [], kind)
+
+
+class ManyAtATime(VaultAgentTest):
+	"""Under ThreadSanitizer, which ends an agent in which two threads race."""
+
+	program = BYOK_TSAN
+
+	def identity(self, client_id, lifetime_s):
+		self.vault.identity_add(client_id, token_lifetime=lifetime_s)
+		for name in ("kv1", "kv2"):
+			self.vault.grant(name, client_id)
+		return client_id
+
+	def test_all_who_wait_for_a_token_share_the_one_failure(self):
+		self.vault.fault_add(match="token", delay=30)
+		agent = self.agent(connections=8, attempt_ms=2000, deadline_ms=2000)
+		for _ in range(8):
+			agent.ask_for(UNWRAP, self.kid, wrapped=self.wrapped)
+		for _ in range(8):
+			answer = agent.receive()
+			self.assertEqual(answer.word, "imds-timeout", answer.detail)
+			self.assertIn(b"IMDS: ", answer.detail)
+		self.assertEqual(len(self.requests(operation="token")), 1)
+
+	def test_a_refresh_that_hangs_holds_up_nobody_who_has_a_token(self):
+		client = self.identity("55555555-2222-3333-4444-555555555555", 21)
+		agent = self.agent(connections=4, attempt_ms=60000, deadline_ms=60000)
+		self.assertEqual(agent.unwrap(self.kid, self.wrapped, client_id=client).word, "ok")
+		self.vault.fault_add(match="token", delay=50)
+		time.sleep(10.6)
+		agent.ask_for(UNWRAP, self.kid, wrapped=self.wrapped, client_id=client)
+		self.vault.wait_for_log(count=2, timeout=15, operation="token")
+		self.assertEqual(agent.unwrap(self.kid, self.wrapped, client_id=client).word, "ok")
+		agent.process.kill()
+
+	def test_a_vault_that_hangs_on_all_connections_but_one_holds_up_no_other(self):
+		self.vault.fault_add(match="unwrapkey", host="kv1", delay=50)
+		wrapped2 = self.vault.wrap(self.kid2, self.secret)
+		agent = self.agent(connections=4, attempt_ms=60000, deadline_ms=60000)
+		for _ in range(3):
+			agent.ask_for(UNWRAP, self.kid, wrapped=self.wrapped)
+		for _ in range(5):
+			self.assertEqual(agent.unwrap(self.kid2, wrapped2).word, "ok")
+		agent.process.kill()
+
+	def test_in_all_kinds_of_trouble_at_once_each_request_is_answered_once(self):
+		clients = [CLIENT, self.identity("66666666-2222-3333-4444-555555555555", 1),
+			self.identity("77777777-2222-3333-4444-555555555555", 2)]
+		wrapped2 = self.vault.wrap(self.kid2, self.secret)
+		for index, fault in enumerate((dict(status=429, code="Throttled", retry_after="1"),
+				dict(reset=True), dict(status=503), dict(body="cut"), dict(delay=0.3), dict(close=True),
+				dict(status=401), dict(slow_drip=0.01))):
+			for operation in ("unwrapkey", "token", "get", "wrapkey"):
+				self.vault.fault_add(match=operation, after=index * 4, times=3, **fault)
+		agent = self.agent(connections=16, attempt_ms=5000, deadline_ms=60000)
+		secrets_of = {}
+		for index in range(120):
+			client = clients[index % len(clients)]
+			kid, wrapped = ((self.kid, self.wrapped), (self.kid2, wrapped2))[index // 3 % 2]
+			if index % 10 == 8:
+				agent.ask_for(GET_KEY, kid, client_id=client)
+			elif index % 10 == 9:
+				agent.ask_for(WRAP, kid, secret=self.secret, client_id=client)
+			else:
+				secrets_of[agent.ask_for(UNWRAP, kid, wrapped=wrapped, client_id=client)] = self.secret
+		answers = [agent.receive() for _ in range(120)]
+		self.assertEqual(len({answer.header.id for answer in answers}), 120)
+		for answer in answers:
+			self.assertIn(answer.word, ("ok", "answer-cut", "imds-answer", "vault-unauthorized", "tls"),
+				answer.detail)
+			if answer.word == "ok" and answer.header.id in secrets_of:
+				self.assertEqual(answer.secret, self.secret)
+		self.assertEqual(agent.end(), 0, agent.log_text())
+
+	def test_the_agent_ends_with_all_its_threads_while_all_of_them_work(self):
+		agent = self.agent(connections=16, attempt_ms=2000, deadline_ms=20000)
+		self.assertEqual(agent.unwrap(self.kid, self.wrapped).word, "ok")
+		self.vault.fault_add(match="unwrapkey", delay=30)
+		for _ in range(40):
+			agent.ask_for(UNWRAP, self.kid, wrapped=self.wrapped)
+		self.vault.wait_for_log(count=16, timeout=30, operation="unwrapkey")
+		self.assertEqual(agent.end(), 0, agent.log_text())
 
 
 def ordinary_memory(pid):
