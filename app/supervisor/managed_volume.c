@@ -167,7 +167,9 @@ enum status managed_volume_recover(struct managed_volume *managed, const char *u
 {
 	if (strcmp(managed->volume.header.uuid, uuid) != 0)
 		return FAIL_HEADER_CHANGED;
-	return managed_volume_start(managed, volume_key, config);
+	TRY(managed_volume_start(managed, volume_key, config));
+	managed_volume_key_overruled(managed, config);
+	return OK;
 }
 
 /* A volume that has failed in the same way for hours needs a line now and then, not one each time.

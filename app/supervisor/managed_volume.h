@@ -32,6 +32,7 @@ struct managed_key {
 	enum status cause; /* what the last look came to, and what the other side said */
 	char detail[MESSAGE_TEXT_SIZE];
 	uint64_t since_ms;        /* in this state */
+	uint64_t lost_since_ms;   /* also when the supervisor before noted that; 0: it is not */
 	uint64_t proved_ms;       /* the last good look; 0: none */
 	uint64_t due_ms;          /* the next one */
 	bool is_news;             /* not told to on_key_change yet */
@@ -182,6 +183,12 @@ MUST_CHECK bool managed_volume_is_at_rest(const struct managed_volume *managed);
 /* What an attempt to have its secret unwrapped by its present key came to. */
 void managed_volume_key_seen(struct managed_volume *managed, enum status outcome,
 			     const char *detail, const struct config *config);
+
+/* The time of a loss is on file in the run directory. Of a volume that is taken over, reads when
+ * the supervisor before has noted one; of one that somebody has opened although its key is lost,
+ * lets it begin anew. */
+void managed_volume_key_remember(struct managed_volume *managed, const struct config *config);
+void managed_volume_key_overruled(struct managed_volume *managed, const struct config *config);
 
 /* Begins a look: reads the header again and gives the request for the vault agent. The failures of
  * volume_load and volume_vault_token; FAIL_HEADER_CHANGED if it is another volume's. */

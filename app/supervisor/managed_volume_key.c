@@ -1,14 +1,19 @@
 #include "app/supervisor/managed_volume.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/vault/agent_session.h"
 #include "app/vault/keyvault.h"
 #include "app/volume/header_backup.h"
 #include "app/volume/vault_slot.h"
 #include "platform/entropy.h"
+#include "platform/file.h"
 #include "platform/log.h"
+
+#define LOSS_PATH_SIZE (CONFIG_TEXT_SIZE + VOLUME_NAME_SIZE + 8)
 
 /* --- what is known of the key --- */
 
@@ -52,6 +57,62 @@ static void log_change(const struct managed_volume *managed, enum key_state befo
 			 status_sentence(key->cause));
 }
 
+/* --- since when it is lost: on_key_loss goes by that, whatever becomes of the supervisor --- */
+
+static void loss_path(char path[static LOSS_PATH_SIZE], const struct managed_volume *managed,
+		      const struct config *config)
+{
+	snprintf(path, LOSS_PATH_SIZE, "%s/%s.lost", config->run_directory, managed->name);
+}
+
+static void begin_loss(struct managed_volume *managed, const struct config *config)
+{
+	char path[LOSS_PATH_SIZE], text[32];
+	int length = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)clock_now_ms());
+
+	managed->key.lost_since_ms = clock_now_ms();
+	loss_path(path, managed, config);
+	/* Logged; then the next supervisor begins anew. */
+	(void)!file_replace(path, text, (size_t)length);
+}
+
+static void note_loss(struct managed_volume *managed, const struct config *config)
+{
+	struct managed_key *key = &managed->key;
+	char path[LOSS_PATH_SIZE];
+
+	if (key->state == KEY_LOST) {
+		if (key->lost_since_ms == 0)
+			begin_loss(managed, config);
+		key->since_ms = key->lost_since_ms;
+	} else if (key->state != KEY_DEGRADED) {
+		loss_path(path, managed, config);
+		(void)unlink(path);
+		key->lost_since_ms = 0;
+	}
+}
+
+void managed_volume_key_remember(struct managed_volume *managed, const struct config *config)
+{
+	char path[LOSS_PATH_SIZE], text[32];
+	uint64_t since_ms;
+	size_t size;
+
+	loss_path(path, managed, config);
+	if (!file_exists(path) || file_read_text(text, sizeof(text), &size, path) != OK)
+		return;
+	since_ms = strtoull(text, NULL, 10);
+	managed->key.lost_since_ms = MINIMUM(since_ms, clock_now_ms());
+}
+
+void managed_volume_key_overruled(struct managed_volume *managed, const struct config *config)
+{
+	if (managed->key.state != KEY_LOST)
+		return;
+	begin_loss(managed, config);
+	managed->key.since_ms = managed->key.lost_since_ms;
+}
+
 void managed_volume_key_seen(struct managed_volume *managed, enum status outcome,
 			     const char *detail, const struct config *config)
 {
@@ -62,6 +123,9 @@ void managed_volume_key_seen(struct managed_volume *managed, enum status outcome
 	enum key_event event;
 
 	if (key_policy_classify(&event, outcome)) {
+		/* As the table has it: a loss stays one while the network is gone too. */
+		if (event == KEY_UNREACHED && key->lost_since_ms != 0)
+			event = KEY_REFUSED;
 		key->state = key_policy_next(before, event);
 		key->cause = outcome;
 		snprintf(key->detail, sizeof(key->detail), "%s", outcome == OK ? "" : detail);
@@ -72,6 +136,7 @@ void managed_volume_key_seen(struct managed_volume *managed, enum status outcome
 		if (key_policy_word(key->state) != key_policy_word(before)) {
 			key->since_ms = now_ms;
 			key->is_news = true;
+			note_loss(managed, config);
 		}
 		if (key_policy_is_raised(key->state) && key->cause != cause_before)
 			key->is_news = true;

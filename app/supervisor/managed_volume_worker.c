@@ -292,6 +292,7 @@ enum status managed_volume_adopt(struct managed_volume *managed, const char *nam
 		return status;
 	}
 	snprintf(managed->name, sizeof(managed->name), "%s", name);
+	managed_volume_key_remember(managed, config);
 	managed_volume_handle(managed, VOLUME_WORKER_FOUND);
 	return OK;
 }

@@ -501,6 +501,58 @@ def a_loss_that_lasts_locks_if_the_settings_say_so_and_heals_by_itself(t):
 	read_pattern(t, 9)
 
 
+def lost_long_ago(t, process):
+	"""Ends a supervisor, and makes the loss that it has noted two hours older."""
+	process.kill()
+	process.wait()
+	noted = t.path("run") / "data1.lost"
+	since_ms = int(noted.read_text())
+	expect(0 <= time.clock_gettime(time.CLOCK_BOOTTIME) * 1000 - since_ms < 600000, f"since {since_ms}")
+	noted.write_text(f"{since_ms - 7200000}\n")
+	return noted
+
+
+@test
+def the_time_of_a_loss_goes_on_when_the_supervisor_is_replaced(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", on_key_loss="lock-after=1h")
+	start_again = lambda ready: t.start("serve", *disks, "--config", settings, ready=ready)
+	vault.key_delete("bank", "broker")
+	await_state(t, settings, "lost", "key-gone")
+	noted = lost_long_ago(t, process)
+	# Whoever also takes the vault away gains no time.
+	vault.fault_add(match="vault", **UNAVAILABLE)
+	process = start_again(lambda: volumes(t, settings).get("data1", {}).get("state") == "waiting")
+	expect("its key has been lost for 72" in log_of(process), log_of(process))
+	vault.fault_clear()
+	vault.key_recover("bank", "broker")
+	wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 60)
+	expect(not noted.exists(), "the loss is still noted")
+	vault.key_delete("bank", "broker")
+	await_state(t, settings, "lost", "key-gone")
+	lost_long_ago(t, process)
+	vault.key_recover("bank", "broker")
+	process = start_again(lambda: access(t, settings)["state"] == "ok")
+	expect(is_serving(t, settings, "data1"), "it is not served any more")
+	expect("being locked" not in log_of(process), log_of(process))
+	expect(not noted.exists(), "the loss is still noted")
+
+
+@test
+def the_time_of_a_loss_begins_anew_for_whoever_opens_the_disk_by_its_recovery_key(t):
+	vault = t.vault()
+	settings = watched_settings(t, vault, key=versionless(vault.kid), on_key_loss="lock-after=15s")
+	disk = formatted(t, vault, "data1", settings)
+	vault.key_disable("bank", "broker", all=True)
+	process = t.start("serve", disk, "--config", settings,
+		ready=lambda: access(t, settings)["state"] == "lost" and
+		access(t, settings)["since_seconds"] > 15)
+	t.byok("recover", disk, "--recovery-key-file", t.path("data1.recovery"), "--config", settings)
+	write_pattern(t, 5)
+	expect("being locked" not in log_of(process), log_of(process))
+	wait_until(lambda: "being locked" in log_of(process), "lock", 60)
+
+
 @test
 def a_volume_that_somebody_locked_is_not_brought_back(t):
 	vault = t.vault()
