@@ -69,6 +69,19 @@ static enum status prove(struct rotation *rotation, struct agent_session *sessio
 	return OK;
 }
 
+/* What stands in the header opens the disk. */
+static enum status prove_current(struct rotation *rotation, const struct volume *volume,
+				 struct agent_session *session, const struct vault_token *token,
+				 const char *client_id)
+{
+	struct vault_slot slot VAULT_SLOT_SCOPE = {0};
+	enum status status = vault_slot_prove(&slot, session, &token->current, client_id, volume,
+					      token->keyslot);
+
+	strcpy(rotation->detail, slot.detail);
+	return status;
+}
+
 static enum status prepare(struct rotation *rotation, struct volume *volume,
 			   struct agent_session *session, const struct config *config,
 			   const char *disk_path, const char *target)
@@ -87,9 +100,11 @@ static enum status prepare(struct rotation *rotation, struct volume *volume,
 		return prove(rotation, session, config, volume, kid, client_id);
 	}
 	rotation->new = rotation->old;
-	rotation->state =
-		rotation->old.previous.kid[0] != '\0' ? ROTATION_COMMITTED : ROTATION_DONE;
-	return OK;
+	rotation->state = ROTATION_COMMITTED;
+	if (rotation->old.previous.kid[0] != '\0')
+		return OK;
+	rotation->state = ROTATION_DONE;
+	return prove_current(rotation, volume, session, &rotation->old, client_id);
 }
 
 enum status rotation_prepare(struct rotation *rotation, struct agent_session *session,
@@ -120,13 +135,10 @@ static enum status load_again(struct volume *volume, struct vault_token *token,
 	return strcmp(volume->header.uuid, rotation->uuid) == 0 ? OK : FAIL_HEADER_CHANGED;
 }
 
-static enum status commit_token(struct volume *volume, const struct vault_token *token)
-{
-	TRY(volume_set_vault_token(volume, token));
-	return volume_commit(volume);
-}
-
-static enum status commit(struct rotation *rotation, struct volume *volume)
+/* Gives the disk the token `after` in the place of `before`, or takes away what that keeps of the
+ * version before it: `after` is NULL. */
+static enum status change(const struct rotation *rotation, struct volume *volume,
+			  const struct vault_token *before, const struct vault_token *after)
 {
 	enum status status = FAIL_HEADER_CHANGED;
 
@@ -134,78 +146,53 @@ static enum status commit(struct rotation *rotation, struct volume *volume)
 		struct vault_token token;
 
 		TRY(load_again(volume, &token, rotation));
-		if (token.keyslot != rotation->old.keyslot ||
-		    !same_wrapping(&token.current, &rotation->old.current))
+		if (token.keyslot != before->keyslot ||
+		    !same_wrapping(&token.current, &before->current))
 			return FAIL_HEADER_CHANGED;
-		status = commit_token(volume, &rotation->new);
+		token.previous = (struct vault_wrapping){0};
+		TRY(volume_set_vault_token(volume, after != NULL ? after : &token));
+		status = volume_commit(volume);
 	}
+	return status;
+}
+
+static enum status change_from(struct rotation *rotation, enum rotation_state state,
+			       const struct vault_token *before, const struct vault_token *after)
+{
+	struct volume *volume;
+	enum status status;
+
+	if (rotation->state != state)
+		return OK;
+	volume = malloc(sizeof(*volume));
+	if (volume == NULL)
+		return FAIL_OUT_OF_MEMORY;
+	status = change(rotation, volume, before, after);
+	free(volume);
+	if (status == OK)
+		rotation->state = state + 1;
 	return status;
 }
 
 enum status rotation_commit(struct rotation *rotation)
 {
-	struct volume *volume;
-	enum status status;
-
-	if (rotation->state != ROTATION_PREPARED)
-		return OK;
-	volume = malloc(sizeof(*volume));
-	if (volume == NULL)
-		return FAIL_OUT_OF_MEMORY;
-	status = commit(rotation, volume);
-	free(volume);
-	if (status == OK)
-		rotation->state = ROTATION_COMMITTED;
-	return status;
-}
-
-static enum status drop_previous(struct rotation *rotation, struct volume *volume)
-{
-	enum status status = FAIL_HEADER_CHANGED;
-
-	for (int i = 0; i < COMMIT_TRIES && status == FAIL_HEADER_CHANGED; i++) {
-		struct vault_token token;
-
-		TRY(load_again(volume, &token, rotation));
-		if (!same_wrapping(&token.current, &rotation->new.current))
-			return FAIL_HEADER_CHANGED;
-		token.previous = (struct vault_wrapping){0};
-		status = commit_token(volume, &token);
-	}
-	return status;
+	return change_from(rotation, ROTATION_PREPARED, &rotation->old, &rotation->new);
 }
 
 enum status rotation_drop_previous(struct rotation *rotation)
 {
-	struct volume *volume;
-	enum status status;
-
-	if (rotation->state != ROTATION_COMMITTED)
-		return OK;
-	volume = malloc(sizeof(*volume));
-	if (volume == NULL)
-		return FAIL_OUT_OF_MEMORY;
-	status = drop_previous(rotation, volume);
-	free(volume);
-	if (status == OK)
-		rotation->state = ROTATION_DONE;
-	return status;
+	return change_from(rotation, ROTATION_COMMITTED, &rotation->new, NULL);
 }
 
 static enum status prove_again(struct rotation *rotation, struct volume *volume,
 			       struct agent_session *session, const struct config *config)
 {
-	struct vault_slot slot VAULT_SLOT_SCOPE = {0};
 	struct vault_token token;
-	enum status status;
 
 	TRY(load_again(volume, &token, rotation));
 	if (!same_wrapping(&token.current, &rotation->new.current))
 		return FAIL_HEADER_CHANGED;
-	status = vault_slot_prove(&slot, session, &token.current, client_id_for(config, &token),
-				  volume, token.keyslot);
-	strcpy(rotation->detail, slot.detail);
-	return status;
+	return prove_current(rotation, volume, session, &token, client_id_for(config, &token));
 }
 
 enum status rotation_finish(struct rotation *rotation, struct agent_session *session,

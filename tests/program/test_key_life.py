@@ -394,6 +394,15 @@ def without_the_old_key_there_is_no_rotation(t):
 
 
 @test
+def a_disk_that_is_under_the_newest_version_already_is_proved_all_the_same(t):
+	vault = t.vault()
+	disk, settings = formatted(t, vault)[:2]
+	expect("already" in rotate(t, settings, disk).stdout, "it is not there already")
+	vault.fault_add(match="unwrapkey", status=403, code="Forbidden", inner="ForbiddenByRbac")
+	rotate(t, settings, disk, expect="vault-rbac", object=disk)
+
+
+@test
 def a_copy_of_the_key_in_another_vault_takes_over_without_the_old_vault(t):
 	vault = t.vault()
 	key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
