@@ -38,14 +38,15 @@ static const char *const words[] = {
 	[LOG_PRIORITY_DEBUG] = "debug: ",
 };
 
-static void write_line(enum log_priority priority, const char *word, const char *text,
-		       const char *cause)
+static void write_line(enum log_priority priority, const char *word, const char *cause,
+		       const char *format, va_list arguments)
 {
-	char line[LINE_SIZE_MAX];
+	char text[LINE_SIZE_MAX], line[LINE_SIZE_MAX];
 	char prefix[8] = "";
 	int size;
 	size_t used;
 
+	vsnprintf(text, sizeof(text), format, arguments);
 	if (settings.is_journal)
 		snprintf(prefix, sizeof(prefix), "<%d>", (int)priority);
 	size = snprintf(line, sizeof(line) - 1, "%s%s: %s%s%s%s", prefix, settings.role, word, text,
@@ -65,37 +66,31 @@ static void write_line(enum log_priority priority, const char *word, const char 
 
 void log_line(enum log_priority priority, const char *format, ...)
 {
-	char text[LINE_SIZE_MAX];
 	va_list arguments;
 
 	if (priority > settings.least)
 		return;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
+	write_line(priority, words[priority], NULL, format, arguments);
 	va_end(arguments);
-	write_line(priority, words[priority], text, NULL);
 }
 
 void log_ending(const char *format, ...)
 {
-	char text[LINE_SIZE_MAX];
 	va_list arguments;
 
 	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
+	write_line(LOG_PRIORITY_ERROR, "", NULL, format, arguments);
 	va_end(arguments);
-	write_line(LOG_PRIORITY_ERROR, "", text, NULL);
 }
 
 void log_errno(enum log_priority priority, int error_number, const char *format, ...)
 {
-	char text[LINE_SIZE_MAX];
 	va_list arguments;
 
 	if (priority > settings.least)
 		return;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
+	write_line(priority, words[priority], strerror(error_number), format, arguments);
 	va_end(arguments);
-	write_line(priority, words[priority], text, strerror(error_number));
 }
