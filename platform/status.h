@@ -23,7 +23,7 @@
 	STATUS(FAIL_OUT_OF_MEMORY, 5, "out-of-memory", "there is not enough (lockable) memory",   \
 	       "free memory or raise the locked-memory limit")                                    \
 	STATUS(FAIL_SYSTEM, 6, "system", "the operating system refused a call",                   \
-	       "see the line logged above")                                                       \
+	       "see the line above or the journal")                                               \
 	STATUS(FAIL_FEATURE_OFF, 7, "feature-off",                                                \
 	       "this build of byok was made without that feature",                                \
 	       "build with the Kconfig option that byok version lists as off")                    \
@@ -168,7 +168,7 @@
 	       "check that recovery key and disk belong together")                                \
 	STATUS(FAIL_RECOVERY_KEY_TYPO, 61, "recovery-key-typo",                                   \
 	       "the recovery key has a typing error",                                             \
-	       "compare the group named above with the paper")                                    \
+	       "compare that group with the paper")                                               \
 	STATUS(FAIL_WRAPPED_MISMATCH, 62, "wrapped-mismatch",                                     \
 	       "the vault unwrapped the disk's secret to something that does not open it",        \
 	       "check that the vault holds the very key of this disk; use the recovery key")      \
@@ -251,7 +251,7 @@
 	       "try again")                                                                       \
 	STATUS(FAIL_IMDS_REFUSED, 91, "imds-refused",                                             \
 	       "the instance metadata service refused the request",                               \
-	       "see the answer logged above")                                                     \
+	       "see what it answered")                                                            \
 	STATUS(FAIL_IMDS_ANSWER, 92, "imds-answer",                                               \
 	       "the instance metadata service answered nonsense",                                 \
 	       "check what answers at 169.254.169.254")                                           \
@@ -271,7 +271,7 @@
 	       "the vault can only be reached by private link",                                   \
 	       "check the private endpoint and that its DNS name resolves to it")                 \
 	STATUS(FAIL_VAULT_FORBIDDEN, 98, "vault-forbidden", "the vault refused the operation",    \
-	       "see the answer logged above")                                                     \
+	       "see what it answered")                                                            \
 	STATUS(FAIL_VAULT_NOT_FOUND, 99, "vault-not-found",                                       \
 	       "there is no such vault or route at that address",                                 \
 	       "check the URL, and whether the vault was deleted")                                \
@@ -285,7 +285,7 @@
 	       "try again in a minute")                                                           \
 	STATUS(FAIL_VAULT_REQUEST, 103, "vault-request",                                          \
 	       "the vault cannot make sense of the request",                                      \
-	       "the wrapped secret may be corrupt; see the answer logged above")                  \
+	       "the wrapped secret may be corrupt; see what it answered")                         \
 	STATUS(FAIL_VAULT_REDIRECT, 104, "vault-redirect",                                        \
 	       "the vault's address answered with a redirect",                                    \
 	       "no token was sent on; check whatever stands between this machine and the vault")  \
@@ -304,7 +304,7 @@
 	       "the vault's certificate has expired or is not valid yet",                         \
 	       "check this machine's clock first")                                                \
 	STATUS(FAIL_TLS, 111, "tls", "the TLS connection to the vault failed",                    \
-	       "see the line logged above")                                                       \
+	       "check what stands between this machine and the vault")                            \
 	STATUS(FAIL_ANSWER_TOO_LARGE, 112, "answer-too-large",                                    \
 	       "the answer is larger than any valid one",                                         \
 	       "check what answers at that address")                                              \
@@ -321,7 +321,7 @@
 	STATUS(FAIL_UBLK_ABSENT, 117, "ublk-absent", "this kernel has no ublk",                   \
 	       "load ublk_drv (Linux 6.12 or newer), or serve with --nbd")                        \
 	STATUS(FAIL_UBLK, 118, "ublk", "the kernel's ublk driver refused a command",              \
-	       "see the line logged above")                                                       \
+	       "see the line above or the journal")                                               \
 	STATUS(FAIL_NBD_SOCKET, 119, "nbd-socket", "the NBD socket cannot be made",               \
 	       "check its path and permissions")                                                  \
 	STATUS(FAIL_DM_CRYPT_ABSENT, 120, "dm-crypt-absent", "this kernel has no dm-crypt",       \
@@ -332,11 +332,11 @@
 	STATUS(FAIL_DEVICE_IN_USE, 122, "device-in-use", "the device is mounted or open",         \
 	       "unmount it first")                                                                \
 	STATUS(FAIL_DM_CRYPT, 123, "dm-crypt", "the kernel's device mapper refused a command",    \
-	       "see the line logged above")                                                       \
+	       "see the line above or the journal")                                               \
 	STATUS(FAIL_NBD_KERNEL_ABSENT, 124, "nbd-kernel-absent", "this kernel has no NBD driver", \
 	       "load nbd, or choose another data_path in byok.conf")                              \
 	STATUS(FAIL_NBD_KERNEL, 125, "nbd-kernel", "the kernel's NBD driver refused a command",   \
-	       "see the line logged above")
+	       "see the line above or the journal")
 
 /* Each is its own exit status, so that its number never changes: binaries of different age tell
  * each other what failed. Some numbers below STATUS_COUNT are no status. */

@@ -39,9 +39,10 @@ static void tell(struct checklist *list, const char *step, const char *object, e
 		json_end_object(list->json);
 		return;
 	}
-	printf("%-5s %-10s %s%s%s%s%s%s\n", status == OK ? "ok" : "FAIL", step, object,
+	printf("%-5s %-10s %s%s%s%s%s%s%s%s\n", status == OK ? "ok" : "FAIL", step, object,
 	       status == OK ? "" : ": ", status == OK ? "" : status_sentence(status),
-	       detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "");
+	       detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "",
+	       status == OK ? "" : "; ", status_advice(status));
 }
 
 static void check_machine(struct checklist *list)

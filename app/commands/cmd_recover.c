@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -73,6 +74,8 @@ enum status cmd_recover(struct arguments *arguments)
 		status = arguments->values[OPTION_READ_ONLY] != NULL
 				 ? FAIL_SERVICE_RUNNING
 				 : hand_to_service(&arguments->config, &key, disk_path);
+		if (status == OK)
+			printf("%s: byok serve serves it; see byok status\n", disk_path);
 	} else {
 		TRY(secret_memory_open(&passphrase, key.size));
 		memcpy(passphrase.bytes, key.bytes, key.size);
