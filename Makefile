@@ -335,7 +335,7 @@ help:
 	@echo "make NAME_defconfig   take a ready choice: $(NAMES)"
 	@echo "make savedefconfig    write what differs from the defaults to defconfig"
 	@echo "make run              boot a VM in which byok does its main job"
-	@echo "make run-more         VMs that it leaves out: traps for ublk servers, systemd"
+	@echo "make run-more         VMs that it leaves out: ublk traps, 16 disks, systemd"
 	@echo "make power-cuts       only its power cuts, COUNT=60 of them"
 	@echo "make kills            only its kills and upgrades under load, COUNT=120 kills"
 	@echo "make test             every test; closes with one line that adds them up"

@@ -88,14 +88,14 @@ class Scene:
 			with open(path, "wb") as file:
 				file.truncate(DISK_MIB << 20)
 
-	def boot(self, arguments="", interactive=False, image=None, files=None):
-		"""Returns the seconds from power-on to the first answer. `image`: another one; `files` are
-		laid over it, as Machine does."""
+	def boot(self, arguments="", interactive=False, image=None, files=None, disks=None, devices=()):
+		"""Returns the seconds from power-on to the first answer. `image` and `disks`: other ones;
+		`files` are laid over it and `devices` are added, as Machine does."""
 		config = f"key = {self.kid}\nidentity = {CLIENT_ID}\nca_file = /etc/byok/test-ca.pem\n"
 		hosts = f"127.0.0.1 localhost\n{IMDS_ADDRESS} {VAULT}.vault.azure.net\n"
 		with open(self.vault.ca_file, "rb") as file:
 			authority = file.read()
-		return self.power_on(disks=[self.disk_file(name) for name in DISKS],
+		return self.power_on(disks=disks or [self.disk_file(name) for name in DISKS], devices=devices,
 			files={"etc/byok/byok.conf": (config.encode(), False),
 			"etc/byok/test-ca.pem": (authority, False),
 			"etc/hosts": (hosts.encode(), False),
