@@ -159,7 +159,7 @@ CFLAGS = $(COMMON) $(OPTIMISE) -fPIE -ffunction-sections -fdata-sections -fstack
 	-fstack-clash-protection $(NO_UNWIND) -nostdinc -isystem /usr/include/$(MUSL) \
 	-isystem $(COMPILER_HEADERS) -isystem $(DEPS)/include
 LINK = $(CC) -static-pie -nostdlib -nostartfiles -L/usr/lib/$(MUSL) -L$(DEPS)/lib \
-	-Wl,--gc-sections,--no-eh-frame-hdr,--build-id=sha1 \
+	-Wl,--gc-sections,--no-eh-frame-hdr,--build-id=sha1,-T,platform/discard.ld \
 	-Wl,-z,relro,-z,now,-z,noexecstack,-O1,--fatal-warnings \
 	/usr/lib/$(MUSL)/rcrt1.o /usr/lib/$(MUSL)/crti.o $(shell gcc -print-file-name=crtbeginS.o)
 # platform/relocate.c tells why; tests do without.
