@@ -106,8 +106,9 @@ savedefconfig: | $(PACKAGES)/build
 
 # --- which files a feature brings ---------------------------------------------------------------
 
-FILES_VAULT := io/https.c io/tls_profile.c platform/secret_heap.c app/vault/identity.c \
-	app/vault/vault_agent.c app/vault/vault_attempt.c app/vault/vault_role.c
+FILES_VAULT := io/https.c io/proxy_tunnel.c io/tls_profile.c platform/secret_heap.c \
+	app/vault/identity.c app/vault/vault_agent.c app/vault/vault_attempt.c \
+	app/vault/vault_role.c
 FILES_ARGON2ID := crypto/argon2id.c
 # io/ublk_process.c and io/nbd_*.c serve two data paths each: where neither is on, nothing calls
 # them, and the linker leaves them out.
@@ -145,7 +146,7 @@ $(OBJECTS)/app/%.o: OPTIMISE := -Oz
 $(OBJECTS)/platform/%.o: OPTIMISE := -Oz
 # Of the others, what stands in no request's way.
 SMALL := crypto/luks2_%.o crypto/antiforensic.o crypto/selftest.o crypto/recovery_key.o \
-	crypto/base64.o io/https.o io/buffer_pool.o \
+	crypto/base64.o io/https.o io/proxy_tunnel.o io/buffer_pool.o \
 	io/nbd_kernel.o io/nbd_socket.o io/dm_crypt.o io/ublk_control.o io/ublk_control_process.o \
 	io/ublk_device.o io/ublk_process.o
 $(SMALL:%=$(OBJECTS)/%): OPTIMISE := -Oz

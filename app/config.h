@@ -24,6 +24,7 @@ struct config {
 	char ca_file[CONFIG_TEXT_SIZE];          /* empty: the built-in roots */
 	char imds_endpoint[CONFIG_TEXT_SIZE];    /* http://ADDRESS[:PORT] */
 	char vault_connect_to[CONFIG_TEXT_SIZE]; /* HOST:PORT; empty: the vault's own name */
+	char proxy[CONFIG_TEXT_SIZE];            /* http://HOST:PORT; empty: none */
 	char run_directory[CONFIG_TEXT_SIZE];
 	char agent_user[CONFIG_TEXT_SIZE];
 	uint32_t require_key;      /* serve no disk that is under another key than `key` */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "io/proxy_tunnel.h"
 #include "platform/clock.h"
 #include "platform/entropy.h"
 
@@ -167,6 +168,9 @@ struct exchange {
 	size_t headers_size;
 	bool is_too_large;
 	bool has_begun_tls; /* so there was a connection */
+	enum status proxy_failure;
+	uint64_t connect_deadline_ms;
+	char target[HTTPS_HEADER_VALUE_SIZE]; /* HOST:PORT, for the proxy */
 	char retry_after[HTTPS_HEADER_VALUE_SIZE];
 	char error[CURL_ERROR_SIZE];
 };
@@ -193,7 +197,7 @@ static size_t take_body(char *bytes, size_t unit, size_t count, void *context)
 	struct exchange *exchange = context;
 	size_t size = unit * count;
 
-	if (size > exchange->client->body_size_max - exchange->body_size) {
+	if (size > exchange->client->options->body_size_max - exchange->body_size) {
 		exchange->is_too_large = true;
 		return 0;
 	}
@@ -271,6 +275,31 @@ static CURLcode prepare_tls(CURL *handle, void *tls, void *context)
 	return CURLE_OK;
 }
 
+/* With a proxy: the address is the proxy's, and libcurl is given what leads through it. Of several
+ * addresses, what one has answered says more than that another is not there. */
+static curl_socket_t open_tunnel(void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct exchange *exchange = context;
+	int http_status, fd = CURL_SOCKET_BAD;
+	enum status status = proxy_tunnel_open(&fd, &http_status, &address->addr, address->addrlen,
+					       exchange->target, exchange->connect_deadline_ms);
+
+	(void)purpose;
+	if (status != FAIL_PROXY_UNREACHABLE || exchange->proxy_failure == OK) {
+		exchange->proxy_failure = status;
+		exchange->answer->http_status = http_status;
+	}
+	return fd;
+}
+
+static int skip_connecting(void *context, curl_socket_t fd, curlsocktype purpose)
+{
+	(void)context;
+	(void)fd;
+	(void)purpose;
+	return CURL_SOCKOPT_ALREADY_CONNECTED;
+}
+
 /* --- open and close --- */
 
 #define SET(option, value) (curl_easy_setopt(handle, (option), (value)) == CURLE_OK)
@@ -296,41 +325,43 @@ static bool set_fixed_options(CURL *handle, const struct https_options *options)
 	       SET(CURLOPT_WRITEFUNCTION, take_body) && SET(CURLOPT_HEADERFUNCTION, take_header);
 }
 
-static bool connect_to_is_valid(const char *connect_to)
+bool https_address_is_valid(const char *text)
 {
-	const char *port = strrchr(connect_to, ':');
+	const char *port = strrchr(text, ':');
 
-	return port != NULL && port > connect_to && port[1] != '\0' &&
+	return port != NULL && port > text && port[1] != '\0' &&
+	       strlen(text) < HTTPS_HEADER_VALUE_SIZE &&
 	       port[1 + strspn(port + 1, "0123456789")] == '\0' &&
-	       strspn(connect_to, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				  ".-:[]") == strlen(connect_to);
+	       strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			    ".-:[]") == strlen(text);
 }
 
-static enum status set_connect_to(struct https_client *client, const char *connect_to)
+static enum status set_connect_to(struct https_client *client, const struct https_options *options)
 {
+	const char *connect_to = options->proxy != NULL ? options->proxy : options->connect_to;
 	char entry[HTTPS_HEADER_VALUE_SIZE + 2];
-	int length;
 
+	if ((options->connect_to != NULL && !https_address_is_valid(options->connect_to)) ||
+	    (options->proxy != NULL && !https_address_is_valid(options->proxy)))
+		return FAIL_CONFIG;
 	if (connect_to == NULL)
 		return OK;
 	/* The empty host and port in front stand for any. */
-	length = snprintf(entry, sizeof(entry), "::%s", connect_to);
-	if (!connect_to_is_valid(connect_to) || length < 0 || (size_t)length >= sizeof(entry))
-		return FAIL_CONFIG;
+	snprintf(entry, sizeof(entry), "::%s", connect_to);
 	client->connect_to = curl_slist_append(NULL, entry);
 	return client->connect_to == NULL ? FAIL_OUT_OF_MEMORY : OK;
 }
 
 static enum status open_client(struct https_client *client, const struct https_options *options)
 {
-	client->body_size_max = options->body_size_max;
+	client->options = options;
 	client->multi = curl_multi_init();
 	client->handle = curl_easy_init();
 	if (client->multi == NULL || client->handle == NULL || !make_room(client, BODY_SIZE_BASE) ||
 	    !set_fixed_options(client->handle, options) ||
 	    curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_MAX) != CURLM_OK)
 		return FAIL_OUT_OF_MEMORY;
-	return set_connect_to(client, options->connect_to);
+	return set_connect_to(client, options);
 }
 
 static enum status start_libcurl(const struct https_options *options)
@@ -432,9 +463,26 @@ static bool make_headers(struct curl_slist **headers, const struct https_request
 	       (request->bearer == NULL || add_bearer(headers, request->bearer));
 }
 
-static bool set_request(CURL *handle, const struct https_client *client, struct exchange *exchange,
+/* Before the first connection, because a kept one is through the proxy already. */
+static bool set_proxy(CURL *handle, struct exchange *exchange, const char *url, bool is_used)
+{
+	const char *connect_to = exchange->client->options->connect_to;
+	const char *host = url + strlen("https://");
+
+	if (is_used && connect_to != NULL)
+		strcpy(exchange->target, connect_to);
+	else if (is_used)
+		snprintf(exchange->target, sizeof(exchange->target), "%.*s:443",
+			 (int)strcspn(host, "/"), host);
+	return SET(CURLOPT_OPENSOCKETFUNCTION, is_used ? open_tunnel : NULL) &&
+	       SET(CURLOPT_OPENSOCKETDATA, exchange) &&
+	       SET(CURLOPT_SOCKOPTFUNCTION, is_used ? skip_connecting : NULL);
+}
+
+static bool set_request(CURL *handle, struct exchange *exchange,
 			const struct https_request *request, struct curl_slist *headers)
 {
+	const struct https_client *client = exchange->client;
 	bool is_secure = is_https(request->url);
 
 	if (request->body == NULL) {
@@ -444,7 +492,9 @@ static bool set_request(CURL *handle, const struct https_client *client, struct 
 		   !SET(CURLOPT_POSTFIELDSIZE, (long)request->body_size)) {
 		return false;
 	}
-	return SET(CURLOPT_URL, request->url) &&
+	return set_proxy(handle, exchange, request->url,
+			 is_secure && client->options->proxy != NULL) &&
+	       SET(CURLOPT_URL, request->url) &&
 	       SET(CURLOPT_PROTOCOLS_STR, is_secure ? "https" : "http") &&
 	       SET(CURLOPT_CONNECT_TO, is_secure ? client->connect_to : NULL) &&
 	       SET(CURLOPT_HTTPHEADER, headers) &&
@@ -460,7 +510,8 @@ static void forget_request(CURL *handle)
 	CHECK(SET(CURLOPT_HTTPGET, 1L) && SET(CURLOPT_POSTFIELDS, NULL) &&
 	      SET(CURLOPT_HTTPHEADER, NULL) && SET(CURLOPT_CONNECT_TO, NULL) &&
 	      SET(CURLOPT_WRITEDATA, NULL) && SET(CURLOPT_HEADERDATA, NULL) &&
-	      SET(CURLOPT_SSL_CTX_DATA, NULL) && SET(CURLOPT_ERRORBUFFER, NULL));
+	      SET(CURLOPT_SSL_CTX_DATA, NULL) && SET(CURLOPT_ERRORBUFFER, NULL) &&
+	      SET(CURLOPT_OPENSOCKETDATA, NULL));
 }
 
 /* libcurl tells these apart only in words; tests against real certificates hold it to them. */
@@ -520,13 +571,28 @@ static enum status status_of_curl(CURL *handle, CURLcode code, const struct exch
 	}
 }
 
+/* The name and the address that libcurl knows are the proxy's. */
+static enum status status_with_proxy(enum status status, struct exchange *exchange)
+{
+	if (exchange->proxy_failure != OK)
+		status = exchange->proxy_failure;
+	else if (status == FAIL_VAULT_NAME || status == FAIL_VAULT_UNREACHABLE)
+		status = FAIL_PROXY_UNREACHABLE;
+	else
+		return status;
+	snprintf(exchange->error, sizeof(exchange->error), "by the proxy %s",
+		 exchange->client->options->proxy);
+	return status;
+}
+
 static void finish_answer(CURL *handle, struct exchange *exchange)
 {
 	struct https_answer *answer = exchange->answer;
 	long http_status = 0;
 	int64_t now_s = answer->date_s != 0 ? answer->date_s : clock_wall_s();
 
-	if (curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &http_status) == CURLE_OK)
+	if (exchange->proxy_failure == OK &&
+	    curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &http_status) == CURLE_OK)
 		answer->http_status = (int)http_status;
 	answer->has_retry_after =
 		https_parse_retry_after(&answer->retry_after_ms, exchange->retry_after, now_s);
@@ -559,9 +625,13 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 			   const struct https_request *request)
 {
 	CURL *handle = client->handle;
-	struct exchange exchange = {.client = client, .answer = answer};
-	struct curl_slist *headers = NULL;
 	uint64_t start_ms = clock_now_ms();
+	struct exchange exchange = {
+		.client = client,
+		.answer = answer,
+		.connect_deadline_ms = start_ms + request->connect_timeout_ms,
+	};
+	struct curl_slist *headers = NULL;
 	bool is_secure = is_https(request->url);
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 	enum status status;
@@ -571,13 +641,14 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 	      request->connect_timeout_ms > 0 && request->connect_timeout_ms <= INT32_MAX);
 	https_wipe_body(client);
 	*answer = (struct https_answer){0};
-	if (make_headers(&headers, request) &&
-	    set_request(handle, client, &exchange, request, headers))
+	if (make_headers(&headers, request) && set_request(handle, &exchange, request, headers))
 		code = perform(client, &exchange);
 	finish_answer(handle, &exchange);
 	status = status_of_curl(handle, code, &exchange);
 	if (status == OK && answer->http_status >= 300 && answer->http_status < 400)
 		status = FAIL_VAULT_REDIRECT;
+	if (is_secure && client->options->proxy != NULL)
+		status = status_with_proxy(status, &exchange);
 	if (status == OK) {
 		answer->body_size = exchange.body_size;
 	} else {

@@ -1,10 +1,10 @@
 /* One bounded HTTP exchange at a time: https to a vault, or http to the instance metadata service.
  * The only owner of libcurl. Knows nothing of what is said.
  *
- * Each exchange is bounded in time and size, follows no redirect, uses no proxy (whatever the
- * environment says), no cookie and no ~/.netrc, and checks the server's name and certificate
- * against the given roots. TLS 1.2 with forward secrecy. Connections are kept open between
- * exchanges, and each new one is verified in full.
+ * Each exchange is bounded in time and size, follows no redirect, uses no proxy but the one that it
+ * is given for https (whatever the environment says), no cookie and no ~/.netrc, and checks the
+ * server's name and certificate against the given roots. TLS 1.2 with forward secrecy. Connections
+ * are kept open between exchanges, and each new one is verified in full.
  *
  * Tokens and unwrapped secrets pass through here: all memory of libcurl and of the answers is
  * locked, and wiped when it is given back.
@@ -23,18 +23,19 @@
 struct https_options {
 	const char *roots_pem; /* certificates that are trusted, as PEM; kept until close */
 	size_t roots_size;
-	const char
-		*connect_to; /* HOST:PORT that every https connection goes to instead; NULL: none */
-	size_t body_size_max;  /* of an answer: more is FAIL_ANSWER_TOO_LARGE */
-	unsigned client_count; /* of this process at most; counts when the first one is opened */
+	const char *connect_to; /* HOST:PORT that https connections go to; kept; NULL: the URL's */
+	const char *proxy;      /* HOST:PORT that is asked to make them; kept; NULL: none */
+	size_t body_size_max;   /* of an answer: more is FAIL_ANSWER_TOO_LARGE */
+	unsigned client_count;  /* of this process at most; counts when the first one is opened */
 };
 
 struct https_client {
 	bool is_open;
 	void *handle;     /* CURL */
 	void *multi;      /* CURLM: what keeps connections open */
-	void *connect_to; /* struct curl_slist; NULL: none */
-	size_t body_size_max;
+	void *connect_to; /* struct curl_slist: where libcurl is to connect to; NULL: to the URL's
+			   */
+	const struct https_options *options;
 	char *body; /* of the last answer; grows as needed */
 	size_t body_capacity;
 };
@@ -64,7 +65,11 @@ struct https_answer {
 	uint64_t duration_ms;
 };
 
-/* Starts libcurl in locked memory. FAIL_OUT_OF_MEMORY; FAIL_CONFIG for a bad connect_to. */
+/* Whether `text` is HOST:PORT, with an IPv6 address in brackets. */
+MUST_CHECK bool https_address_is_valid(const char *text);
+
+/* Starts libcurl in locked memory; `options` is kept. FAIL_OUT_OF_MEMORY; FAIL_CONFIG for a bad
+ * connect_to or proxy. */
 MUST_CHECK enum status https_open(struct https_client *client, const struct https_options *options);
 void https_close(struct https_client *client); /* harmless if never opened */
 
@@ -73,6 +78,7 @@ void https_close(struct https_client *client); /* harmless if never opened */
  * FAIL_VAULT_TIMEOUT   no name, no connection, no answer FAIL_TLS_NAME, FAIL_TLS_AUTHORITY,
  * FAIL_TLS_DATE, FAIL_TLS    no TLS that can be trusted FAIL_VAULT_REDIRECT   any 3xx
  *   FAIL_ANSWER_TOO_LARGE, FAIL_ANSWER_CUT, FAIL_ANSWER_SYNTAX    (the last: it is not HTTP)
+ *   FAIL_PROXY_...        those of proxy_tunnel_open; FAIL_PROXY_UNREACHABLE also without its name
  *   FAIL_CONFIG           the roots are no certificates
  *   FAIL_OUT_OF_MEMORY, FAIL_SYSTEM */
 MUST_CHECK enum status https_exchange(struct https_client *client, struct https_answer *answer,

@@ -336,7 +336,21 @@
 	STATUS(FAIL_NBD_KERNEL_ABSENT, 124, "nbd-kernel-absent", "this kernel has no NBD driver", \
 	       "load nbd, or choose another data_path in byok.conf")                              \
 	STATUS(FAIL_NBD_KERNEL, 125, "nbd-kernel", "the kernel's NBD driver refused a command",   \
-	       "see the line above or the journal")
+	       "see the line above or the journal")                                               \
+	/* 193-198: the proxy; shells have use for what is between */                             \
+	STATUS(FAIL_PROXY_UNREACHABLE, 193, "proxy-unreachable", "no connection to the proxy",    \
+	       "check the setting proxy, and network and firewall on the way to it")              \
+	STATUS(FAIL_PROXY_TIMEOUT, 194, "proxy-timeout", "the proxy did not answer in time",      \
+	       "try again later")                                                                 \
+	STATUS(FAIL_PROXY_PASSWORD, 195, "proxy-password",                                        \
+	       "the proxy asks for a password, and byok has none for it",                         \
+	       "let this machine through without one")                                            \
+	STATUS(FAIL_PROXY_REFUSED, 196, "proxy-refused", "the proxy refused to connect",          \
+	       "allow CONNECT to the host named above, port 443")                                 \
+	STATUS(FAIL_PROXY_ERROR, 197, "proxy-error", "the proxy could not connect",               \
+	       "check its own network, DNS and firewall")                                         \
+	STATUS(FAIL_PROXY_ANSWER, 198, "proxy-answer", "the proxy answered nonsense",             \
+	       "check that the setting proxy names an HTTP proxy")
 
 /* Each is its own exit status, so that its number never changes: binaries of different age tell
  * each other what failed. Some numbers below STATUS_COUNT are no status. */
@@ -344,7 +358,7 @@ enum status {
 #define STATUS_ENUM(name, exit_code, word, sentence, advice) name = (exit_code),
 	STATUS_LIST(STATUS_ENUM)
 #undef STATUS_ENUM
-	STATUS_COUNT = 126 /* from here on, a shell would take it for its own or a signal's */
+	STATUS_COUNT = 256 /* 126 to 192 a shell would take for its own or a signal's */
 };
 
 /* Leaves the function with the failure of `expression`, if it fails. Secrets and descriptors that

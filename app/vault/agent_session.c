@@ -24,6 +24,7 @@ enum status agent_start(struct process *process, const struct config *config,
 	strcpy(configure.imds_endpoint, config->imds_endpoint);
 	strcpy(configure.vault_connect_to, config->vault_connect_to);
 	strcpy(configure.ca_file, config->ca_file);
+	strcpy(configure.proxy, config->proxy);
 	TRY(process_start(process, "vault-agent", config->agent_user));
 	status = message_send(process->socket_fd, MESSAGE_AGENT_CONFIGURE, 0, &configure);
 	if (status == FAIL_ROLE_DIED)

@@ -401,6 +401,9 @@ bool keyvault_transport_is_transient(enum status https_status)
 	case FAIL_VAULT_UNREACHABLE:
 	case FAIL_VAULT_TIMEOUT:
 	case FAIL_ANSWER_CUT:
+	case FAIL_PROXY_UNREACHABLE:
+	case FAIL_PROXY_TIMEOUT:
+	case FAIL_PROXY_ERROR:
 	case FAIL_TLS: return true;
 	default: return false;
 	}

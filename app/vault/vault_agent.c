@@ -105,6 +105,7 @@ static enum status check_settings(const struct message_agent_configure *configur
 	    !message_text_is_valid(configure->ca_file, sizeof(configure->ca_file)) ||
 	    !message_text_is_valid(configure->vault_connect_to,
 				   sizeof(configure->vault_connect_to)) ||
+	    !message_text_is_valid(configure->proxy, sizeof(configure->proxy)) ||
 	    !message_text_is_valid(configure->imds_endpoint, sizeof(configure->imds_endpoint)))
 		return FAIL_MESSAGE;
 	if (!identity_endpoint_is_valid(configure->imds_endpoint))
@@ -116,6 +117,25 @@ static enum status check_settings(const struct message_agent_configure *configur
 	return configure->connection_count == 0 || configure->connection_count > LANES_MAX
 		       ? FAIL_MESSAGE
 		       : OK;
+}
+
+/* http://HOST:PORT, with or without a slash at its end. A proxy that is itself spoken to by TLS
+ * would make nothing safer that TLS with the vault does not. */
+static enum status set_proxy(struct vault_agent *agent, const char *url)
+{
+	static const char scheme[] = "http://";
+	char *end;
+
+	if (url[0] == '\0')
+		return OK;
+	if (strncmp(url, scheme, strlen(scheme)) != 0)
+		return refuse_setting("proxy", url);
+	strcpy(agent->proxy, url + strlen(scheme));
+	end = strchr(agent->proxy, '/');
+	if (end != NULL && end[1] == '\0')
+		*end = '\0';
+	agent->https.proxy = agent->proxy;
+	return https_address_is_valid(agent->proxy) ? OK : refuse_setting("proxy", url);
 }
 
 /* libcurl wants PEM. */
@@ -197,6 +217,7 @@ enum status vault_agent_prepare(struct vault_agent *agent,
 		.operation_deadline_ms = configure->operation_deadline_ms,
 	};
 	TRY(check_settings(configure));
+	TRY(set_proxy(agent, configure->proxy));
 	TRY(load_roots(agent, configure->ca_file, builtin_roots, builtin_roots_size));
 	strcpy(agent->connect_to, configure->vault_connect_to);
 	strcpy(agent->imds_endpoint, configure->imds_endpoint);

@@ -18,6 +18,7 @@ struct vault_agent {
 	unsigned connection_count;
 	uint64_t operation_deadline_ms;
 	char connect_to[MESSAGE_TEXT_SIZE];
+	char proxy[MESSAGE_TEXT_SIZE];
 	char imds_endpoint[MESSAGE_TEXT_SIZE];
 	struct secret_memory roots; /* PEM */
 	struct secret_memory state; /* tokens and requests */

@@ -13,8 +13,8 @@ build_packages=(
 )
 test_packages=(
 	clang-14 cryptsetup-bin e2fsprogs faketime file fio iproute2 libclang-rt-14-dev libnbd-bin
-	libssl-dev mandoc nbdkit openssl python3 python3-cryptography qemu-utils strace util-linux
-	valgrind xfsprogs
+	libssl-dev mandoc nbdkit openssl python3 python3-cryptography qemu-utils strace
+	tinyproxy-bin util-linux valgrind xfsprogs
 )
 bench_packages=(libgcrypt20-dev libssl-dev util-linux)
 vm_packages=(

@@ -50,6 +50,7 @@ class Configure(ctypes.Structure):
 		("imds_endpoint", ctypes.c_char * TEXT),
 		("vault_connect_to", ctypes.c_char * TEXT),
 		("ca_file", ctypes.c_char * TEXT),
+		("proxy", ctypes.c_char * TEXT),
 		("attempt_timeout_ms", ctypes.c_uint32),
 		("operation_deadline_ms", ctypes.c_uint32),
 		("connection_count", ctypes.c_uint32),
