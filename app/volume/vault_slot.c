@@ -1,5 +1,6 @@
 #include "app/volume/vault_slot.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -114,7 +115,11 @@ static void set_time(char text[static 32])
 	time_t now = time(NULL);
 	struct tm parts;
 
-	strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
+	/* strftime would bring 7 KiB of time zones and words with it. */
+	gmtime_r(&now, &parts);
+	snprintf(text, 32, "%04u-%02u-%02uT%02u:%02u:%02uZ", (uint16_t)(parts.tm_year + 1900),
+		 (uint8_t)(parts.tm_mon + 1), (uint8_t)parts.tm_mday, (uint8_t)parts.tm_hour,
+		 (uint8_t)parts.tm_min, (uint8_t)parts.tm_sec);
 }
 
 enum status vault_slot_token(struct vault_token *token_out, const char *kid, const char *wrapped,

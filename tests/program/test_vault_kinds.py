@@ -1,6 +1,7 @@
 """Keys of every kind and size, in the vaults and managed HSMs of every cloud."""
 
 import json
+from datetime import datetime, timedelta
 
 from harness import CLIENT_ID, expect, expect_equal, metadata_of, stop, test, wait_until
 
@@ -19,6 +20,8 @@ def goes_all_the_way(t, vault, host, **kind):
 	t.byok("format", disk, "--name", name, "--key", kid, "--config", settings)
 	formatted = metadata_of(t, disk)["metadata"]["tokens"]["0"]
 	expect_equal(formatted["kid"], kid)
+	made = datetime.strptime(formatted["created"], "%Y-%m-%dT%H:%M:%SZ")
+	expect(abs(made - datetime.utcnow()) < timedelta(hours=1), f"it was made at {made}")
 	expect_equal(len(vault.unwrap(kid, formatted["wrapped"], alg=formatted["alg"])), 32, "secret's size")
 	newer = vault.key_rotate(host, "broker")
 	t.byok("rotate", disk, "--config", settings)
