@@ -341,6 +341,7 @@ help:
 	@echo "make kills            only its kills and upgrades under load, COUNT=120 kills"
 	@echo "make test             every test; closes with one line that adds them up"
 	@echo "make unit | tidy      only the unit tests (gcc) | only the source checks"
+	@echo "make constant-time    no secret decides what is done, with either compiler"
 	@echo "make asan             build/byok-asan: full configuration under ASan and UBSan"
 	@echo "make bench-crypto     the cipher's speed beside OpenSSL's and libgcrypt's"
 	@echo "make fleet            thousands of brokers before one vault, simulated; also a plot"

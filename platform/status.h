@@ -314,9 +314,8 @@
 	       "check what answers at that address")                                              \
 	STATUS(FAIL_ANSWER_SHAPE, 115, "answer-shape", "the answer lacks what it must contain",   \
 	       "check what answers at that address")                                              \
-	STATUS(FAIL_DISK_NOT_BLANK, 116, "disk-not-blank",                                        \
-	       "the disk is not blank, though nothing known is on it",                            \
-	       "nothing was written; byok format takes it if nobody needs it")                    \
+	STATUS(FAIL_DISK_NOT_BLANK, 116, "disk-not-blank", "the disk is not blank",               \
+	       "nothing was written; if nobody needs it: byok format, or blkdiscard --zeroout")   \
 	/* 117-125: the data path */                                                              \
 	STATUS(FAIL_UBLK_ABSENT, 117, "ublk-absent", "this kernel has no ublk",                   \
 	       "load ublk_drv (Linux 6.12 or newer), or serve with --nbd")                        \

@@ -99,16 +99,14 @@ void bench_table_close(struct bench_table *table)
 /* --- what may be done to a disk ----------------------------------------------------------------
  */
 
-static enum status judge_scratch(struct arguments *arguments, const struct backing_disk *disk,
-				 const struct disk_probe *probe)
+static enum status judge_scratch(const struct backing_disk *disk, const struct disk_probe *probe)
 {
 	char start[sizeof(SCRATCH_MARK)];
 
 	TRY(backing_disk_read(disk, 0, start, sizeof(start)));
 	if (probe->is_blank || strncmp(start, SCRATCH_MARK, sizeof(start)) == 0)
 		return OK;
-	arguments_set_detail(arguments, "it is not blank, and not from byok bench");
-	return FAIL_DISK_HAS_SIGNATURE;
+	return FAIL_DISK_NOT_BLANK;
 }
 
 static enum status mark_scratch(const struct backing_disk *disk)
@@ -126,9 +124,11 @@ static enum status open_to_write(struct backing_disk *disk, const char *path,
 
 	TRY(disk_probe(&probe, path));
 	disk_probe_describe(&probe, arguments->detail, sizeof(arguments->detail));
-	TRY(disk_probe_may_overwrite(&probe, false));
+	TRY(disk_probe_may_overwrite(&probe, true));
+	if (arguments->detail[0] != '\0')
+		return FAIL_DISK_NOT_BLANK; /* and there is no --force here */
 	TRY(backing_disk_open(disk, path, BACKING_DISK_SERVE));
-	TRY(judge_scratch(arguments, disk, &probe));
+	TRY(judge_scratch(disk, &probe));
 	return mark_scratch(disk);
 }
 

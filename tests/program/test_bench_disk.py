@@ -40,13 +40,13 @@ def without_write_nothing_is_written_and_any_disk_is_measured(t):
 @test
 def a_disk_with_anything_on_it_is_not_written_to(t):
 	volume, _ = t.formatted("volume")
-	t.byok("bench", "disk", "--write", volume, expect="disk-has-luks", object=volume)
+	t.byok("bench", "disk", "--write", volume, expect="disk-not-blank", object=volume)
 	unknown = t.disk("unknown")
 	with open(unknown, "r+b") as file:
 		file.seek(12345)
 		file.write(b"somebody's")
 	before = unknown.read_bytes()
-	t.byok("bench", "disk", "--write", unknown, expect="disk-has-signature", object=unknown)
+	t.byok("bench", "disk", "--write", unknown, expect="disk-not-blank", object=unknown)
 	expect(unknown.read_bytes() == before, "it was written to")
 
 
