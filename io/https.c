@@ -11,10 +11,14 @@
 #include "platform/entropy.h"
 
 /* What libcurl needs at its peak (https_peak_memory tells): for each client two connections with
- * their TLS buffers, and the roots, which take up less than half of their PEM; and room to spare.
- */
+ * their TLS buffers, and the roots, which take up 2.4 times their PEM while they are read; and room
+ * to spare. */
 #define CLIENT_MEMORY_SIZE ((size_t)112 * 1024)
+#define ROOTS_MEMORY_SIZE(pem_size) ((pem_size)*5 / 2)
 #define SPARE_MEMORY_SIZE ((size_t)640 * 1024)
+
+/* Of musl, for the thread that looks a name up. */
+#define LOOK_UP_STACK_SIZE ((size_t)136 * 1024)
 
 /* A request and most answers have less than 2 KiB. */
 #define UPLOAD_SIZE 16384L
@@ -81,6 +85,17 @@ static void *memory_take_zeroed(size_t count, size_t size)
 size_t https_peak_memory(void)
 {
 	return memory.peak_size;
+}
+
+static size_t heap_size(const struct https_options *options)
+{
+	return SPARE_MEMORY_SIZE + (CLIENT_MEMORY_SIZE + ROOTS_MEMORY_SIZE(options->roots_size)) *
+					   options->client_count;
+}
+
+size_t https_memory(const struct https_options *options)
+{
+	return heap_size(options) + LOOK_UP_STACK_SIZE * options->client_count;
 }
 
 /* --- texts --- */
@@ -178,7 +193,8 @@ struct exchange {
 /* One byte of it is the NUL's. */
 static bool make_room(struct https_client *client, size_t size)
 {
-	size_t capacity = MAXIMUM(size, client->body_capacity * 2);
+	size_t capacity = MAXIMUM(
+		size, MINIMUM(client->body_capacity * 2, client->options->body_size_max + 1));
 	char *body;
 
 	if (size <= client->body_capacity)
@@ -357,7 +373,7 @@ static enum status open_client(struct https_client *client, const struct https_o
 	client->options = options;
 	client->multi = curl_multi_init();
 	client->handle = curl_easy_init();
-	if (client->multi == NULL || client->handle == NULL || !make_room(client, BODY_SIZE_BASE) ||
+	if (client->multi == NULL || client->handle == NULL ||
 	    !set_fixed_options(client->handle, options) ||
 	    curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_MAX) != CURLM_OK)
 		return FAIL_OUT_OF_MEMORY;
@@ -366,9 +382,7 @@ static enum status open_client(struct https_client *client, const struct https_o
 
 static enum status start_libcurl(const struct https_options *options)
 {
-	TRY(secret_heap_open(&memory,
-			     SPARE_MEMORY_SIZE + (CLIENT_MEMORY_SIZE + options->roots_size / 2) *
-							 options->client_count));
+	TRY(secret_heap_open(&memory, heap_size(options)));
 	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, memory_take, memory_give_back, memory_resize,
 				 memory_copy_text, memory_take_zeroed) == CURLE_OK)
 		return OK;
@@ -641,7 +655,8 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 	      request->connect_timeout_ms > 0 && request->connect_timeout_ms <= INT32_MAX);
 	https_wipe_body(client);
 	*answer = (struct https_answer){0};
-	if (make_headers(&headers, request) && set_request(handle, &exchange, request, headers))
+	if (make_room(client, BODY_SIZE_BASE) && make_headers(&headers, request) &&
+	    set_request(handle, &exchange, request, headers))
 		code = perform(client, &exchange);
 	finish_answer(handle, &exchange);
 	status = status_of_curl(handle, code, &exchange);
@@ -666,7 +681,15 @@ enum status https_exchange(struct https_client *client, struct https_answer *ans
 	return status;
 }
 
+/* One that is large is given back: who sends such answers must not take all clients' memory. */
 void https_wipe_body(struct https_client *client)
 {
-	secret_wipe_bytes(client->body, client->body_capacity);
+	if (client->body_capacity <= BODY_SIZE_BASE) {
+		if (client->body != NULL)
+			secret_wipe_bytes(client->body, client->body_capacity);
+		return;
+	}
+	memory_give_back(client->body);
+	client->body = NULL;
+	client->body_capacity = 0;
 }

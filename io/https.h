@@ -36,7 +36,7 @@ struct https_client {
 	void *connect_to; /* struct curl_slist: where libcurl is to connect to; NULL: to the URL's
 			   */
 	const struct https_options *options;
-	char *body; /* of the last answer; grows as needed */
+	char *body; /* of the last answer; grows as needed; NULL: none */
 	size_t body_capacity;
 };
 
@@ -53,7 +53,8 @@ struct https_request {
 /* What came back. Texts are empty where the header was not there; they are printable. */
 struct https_answer {
 	int http_status; /* 0: none came */
-	char *body; /* in locked memory, the caller's until the next exchange; ends with a NUL */
+	char *body; /* in locked memory, until the next exchange or wipe; with OK it ends with a NUL
+		     */
 	size_t body_size;
 	bool has_retry_after;
 	uint64_t retry_after_ms; /* a date in it was taken relative to the answer's own Date */
@@ -93,6 +94,9 @@ MUST_CHECK bool https_parse_date(int64_t *seconds, const char *text);
 
 /* Pure: the wait that a Retry-After asks for, at most an hour; false for nonsense. */
 MUST_CHECK bool https_parse_retry_after(uint64_t *wait_ms, const char *text, int64_t now_s);
+
+/* The locked memory that so many clients take, with a thread for each that looks a name up. */
+size_t https_memory(const struct https_options *options);
 
 /* The most locked memory that libcurl has used so far. */
 size_t https_peak_memory(void);

@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "platform/file.h"
 #include "platform/log.h"
 
 #define NOBODY_ID 65534
@@ -53,6 +54,24 @@ void lockdown_memory(void)
 		return;
 	log_warning(
 		"memory cannot be locked as a whole (not root?): parts of it may be swapped out");
+}
+
+size_t lockdown_memory_left(void)
+{
+	static const char name[] = "\nVmLck:";
+	char text[4096];
+	struct rlimit limit;
+	const char *line;
+	size_t size, locked;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+	    file_read_text(text, sizeof(text), &size, "/proc/self/status") != OK)
+		return SIZE_MAX;
+	line = strstr(text, name);
+	if (line == NULL)
+		return SIZE_MAX;
+	locked = strtoul(line + strlen(name), NULL, 10) * 1024;
+	return limit.rlim_cur > locked ? limit.rlim_cur - locked : 0;
 }
 
 static enum status refused(const char *step)

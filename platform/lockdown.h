@@ -12,6 +12,10 @@ void lockdown_begin(void);
  * (not root, small limit), says so once and goes on: secret_memory still locks what it holds. */
 void lockdown_memory(void);
 
+/* How much more this process may lock when it has no rights any more; SIZE_MAX: no limit is known.
+ */
+size_t lockdown_memory_left(void);
+
 /* For the vault agent: becomes `user` (or nobody, if there is no such user), without capabilities;
  * can read /etc and the folder that /etc/resolv.conf links to (names are resolved there) and no
  * other file, start no program, trace no process. What the kernel is too old for is left

@@ -13,6 +13,7 @@
 #include "platform/clock.h"
 #include "platform/entropy.h"
 #include "platform/file.h"
+#include "platform/lockdown.h"
 #include "platform/log.h"
 
 /* Requests held at a time; further ones wait in the socket. */
@@ -21,6 +22,7 @@
 
 /* Of which libcurl and BearSSL have been seen to use a quarter. */
 #define LANE_STACK_SIZE ((size_t)96 * 1024)
+#define LANE_GUARD_SIZE ((size_t)8 * 1024)
 
 #define ROOTS_SIZE_MAX ((size_t)512 * 1024)
 
@@ -204,6 +206,19 @@ static void init_state(struct vault_agent_state *state)
 	must(pthread_cond_init(&state->changed, &attributes));
 }
 
+/* Where little memory can be locked, fewer that work are better than more of which some fail. */
+static void limit_connections(struct vault_agent *agent)
+{
+	const size_t left = lockdown_memory_left();
+	unsigned *count = &agent->https.client_count;
+
+	for (*count = agent->connection_count; *count > 1; --*count)
+		if (https_memory(&agent->https) + *count * (LANE_STACK_SIZE + LANE_GUARD_SIZE) <=
+		    left)
+			break;
+	agent->connection_count = *count;
+}
+
 enum status vault_agent_prepare(struct vault_agent *agent,
 				const struct message_agent_configure *configure,
 				const uint8_t *builtin_roots, size_t builtin_roots_size)
@@ -223,8 +238,8 @@ enum status vault_agent_prepare(struct vault_agent *agent,
 	strcpy(agent->imds_endpoint, configure->imds_endpoint);
 	if (agent->connect_to[0] != '\0')
 		agent->https.connect_to = agent->connect_to;
-	agent->https.client_count = agent->connection_count;
 	TRY(secret_memory_open_hidden(&agent->state, sizeof(struct vault_agent_state)));
+	limit_connections(agent);
 	init_state(state_of(agent));
 	session.exchange_timeout_ms = configure->attempt_timeout_ms;
 	session.imds_endpoint = agent->imds_endpoint;

@@ -7,6 +7,7 @@ import functools
 import os
 import pathlib
 import re
+import resource
 import secrets
 import shutil
 import socket
@@ -30,6 +31,7 @@ BYOK_TSAN = os.environ.get("BYOK_TSAN", BYOK_ASAN)
 CLIENT = "11111111-2222-3333-4444-555555555555"
 STRANGER = "99999999-2222-3333-4444-555555555555"
 SOCKET_FD = 3
+PR_CAPBSET_DROP, CAP_SYS_RESOURCE = 24, 24
 
 # The words of platform/status.h by their numbers.
 STATUS = {number: word for word, (number, _) in harness.STATUSES.items()}
@@ -326,6 +328,36 @@ class WhenAllIsWell(VaultAgentTest):
 		self.assertEqual(len({entry["connection"] for entry in self.requests(operation="unwrapkey")}), 8)
 		self.assertEqual(len(self.requests(operation="token")), 1)
 		agent.process.kill()
+
+	def test_where_little_memory_can_be_locked_fewer_connections_serve_all(self):
+		def before():
+			resource.setrlimit(resource.RLIMIT_MEMLOCK, (8 << 20, 8 << 20))
+			ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0)
+
+		roots = pathlib.Path(self.vault.ca_file).read_text()
+		large = os.path.join(self.folder, "large.pem")
+		with open(large, "w") as file:
+			file.write(roots * (220000 // len(roots)))
+		self.vault.fault_add(match="unwrapkey", delay=1)
+		for ca_file in (self.vault.ca_file, large):
+			with self.subTest(ca_file):
+				agent = self.agent(connections=16, ca_file=ca_file, before=before, deadline_ms=60000)
+				for _ in range(20):
+					agent.ask_for(UNWRAP, self.kid, wrapped=self.wrapped)
+				words = [agent.receive().word for _ in range(20)]
+				self.assertEqual(words, ["ok"] * 20)
+
+	def test_a_vault_with_large_answers_takes_no_memory_from_another(self):
+		wrapped2 = self.vault.wrap(self.kid2, self.secret)
+		agent = self.agent(connections=12, deadline_ms=60000)
+		self.vault.fault_add(match="unwrapkey", host="kv1", raw_body="x" * 65000, delay=1)
+		self.vault.fault_add(match="unwrapkey", host="kv2", delay=1)
+		for kid, wrapped, expected in ((self.kid, self.wrapped, "answer-syntax"), (self.kid2, wrapped2, "ok")):
+			for _ in range(12):
+				agent.ask_for(UNWRAP, kid, wrapped=wrapped)
+			words = {agent.receive().word for _ in range(12)}
+			self.assertIn(expected, words)
+		self.assertEqual(words, {"ok"})
 
 	def test_a_proxy_in_the_environment_is_not_used(self):
 		names = ("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
