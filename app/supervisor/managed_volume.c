@@ -69,6 +69,26 @@ enum status managed_volume_load(struct managed_volume *managed)
 	return OK;
 }
 
+enum status managed_volume_problem(const struct managed_volume *managed)
+{
+	if (managed->state != VOLUME_SERVING || managed->cause != OK)
+		return managed->cause;
+	return managed_volume_has_lost_disk(managed) ? FAIL_DISK_ABSENT : managed->header_cause;
+}
+
+void managed_volume_header_seen(struct managed_volume *managed, enum status outcome)
+{
+	/* Somebody is changing it: the next look will tell. */
+	if (outcome == managed->header_cause || outcome == FAIL_HEADER_LOCKED)
+		return;
+	managed->header_cause = outcome;
+	if (outcome == OK)
+		log_info("the header of %s is well again", managed->name);
+	else
+		log_error("%s is served, but would not be again: %s; %s", managed->name,
+			  status_sentence(outcome), status_advice(outcome));
+}
+
 /* Whoever can write to a disk can put a header of his own on it, under a key of his own. */
 static enum status check_key_is_ours(const struct vault_wrapping *wrapping,
 				     const struct config *config)

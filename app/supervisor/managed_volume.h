@@ -71,6 +71,9 @@ struct managed_volume {
 	uint64_t round_ms;        /* what the vault needs for the whole fleet's unwraps */
 	enum status logged_cause; /* what was last said of it, and when */
 	uint64_t logged_ms;
+	enum status header_cause; /* SERVING: what the last look at its header came to */
+	unsigned disk_misses;     /* SERVING: looks in a row that did not find its disk */
+	bool is_given_up;         /* for its disk is not there */
 	uint32_t workers_lost;
 	uint32_t headers_repaired;
 	uint32_t rotations;
@@ -174,6 +177,15 @@ MUST_CHECK enum status managed_volume_restart(struct managed_volume *managed);
 
 /* Ends a worker that is to make room and does not. */
 void managed_volume_watch(struct managed_volume *managed);
+
+/* While it is served. Looks whether its path still leads to the disk that its worker has; one miss
+ * may be chance, for instance a link that udev makes anew. */
+void managed_volume_look_for_disk(struct managed_volume *managed);
+MUST_CHECK bool managed_volume_has_lost_disk(const struct managed_volume *managed);
+void managed_volume_header_seen(struct managed_volume *managed, enum status outcome);
+
+/* What is wrong with it, or OK: also of one that is served, but would not be again. */
+enum status managed_volume_problem(const struct managed_volume *managed);
 
 /* Nothing happens to it unless something comes from outside. */
 MUST_CHECK bool managed_volume_is_at_rest(const struct managed_volume *managed);

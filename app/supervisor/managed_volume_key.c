@@ -24,7 +24,7 @@ static uint64_t wait_ms(const struct managed_volume *managed, const struct confi
 		retry_interval_ms((uint64_t)config->probe_retry_s * 1000, round_ms);
 	/* An old wrapping that is still there goes with the next good look, so that is not far. */
 	const uint64_t interval_ms =
-		managed->token.previous.kid[0] != '\0'
+		managed->token.previous.kid[0] != '\0' || managed->header_cause != OK
 			? retry_ms
 			: retry_interval_ms((uint64_t)config->probe_interval_s * 1000,
 					    2 * round_ms);

@@ -18,6 +18,8 @@
  * once. */
 #define SERVED_WELL_MS (60 * 1000)
 
+#define MISSES_OF_LOST 2
+
 /* To make room is to end at once. */
 #define YIELD_PATIENCE_MS 5000
 
@@ -64,19 +66,19 @@ bool managed_volume_has_key(const struct managed_volume *managed)
 
 /* The volume's own, and never that of a copy of the disk, which has the same uuid: requests that
  * wait for one disk must not end on another. Never 0. */
-static enum status find_mark(uint64_t *mark, const struct managed_volume *managed)
+static enum status find_mark(uint64_t *mark, const char *uuid, const char *disk_path)
 {
 	struct hash_state state;
 	uint8_t digest[HASH_SIZE_MAX];
 	struct stat disk;
 	uint64_t place[2];
 
-	if (stat(managed->disk_path, &disk) != 0)
+	if (stat(disk_path, &disk) != 0)
 		return FAIL_DISK_ABSENT;
 	place[0] = S_ISBLK(disk.st_mode) ? disk.st_rdev : disk.st_dev;
 	place[1] = S_ISBLK(disk.st_mode) ? 0 : disk.st_ino;
 	hash_init(&state, HASH_SHA256);
-	hash_update(&state, managed->volume.header.uuid, strlen(managed->volume.header.uuid));
+	hash_update(&state, uuid, strlen(uuid));
 	hash_update(&state, place, sizeof(place));
 	hash_finish(&state, digest);
 	memcpy(mark, digest, sizeof(*mark));
@@ -105,7 +107,30 @@ static enum status fill_start(struct message_worker_start *start,
 			     config->run_directory, managed->name) >= sizeof(start->socket_path))
 		return FAIL_NBD_SOCKET;
 	TRY(worker_socket_path(start->worker_path, config->run_directory, managed->name));
-	return find_mark(&start->mark, managed);
+	return find_mark(&start->mark, start->uuid, start->disk_path);
+}
+
+void managed_volume_look_for_disk(struct managed_volume *managed)
+{
+	const struct message_worker_start *start = start_of(managed);
+	uint64_t mark;
+
+	if (start->mark == 0 ||
+	    (find_mark(&mark, start->uuid, managed->disk_path) == OK && mark == start->mark)) {
+		if (managed_volume_has_lost_disk(managed))
+			log_info("%s is at %s again", managed->name, managed->disk_path);
+		managed->disk_misses = 0;
+		return;
+	}
+	if (++managed->disk_misses == MISSES_OF_LOST)
+		log_error("the disk of %s is not at %s any more; when nobody uses the volume, it "
+			  "is served where its disk is found",
+			  managed->name, managed->disk_path);
+}
+
+bool managed_volume_has_lost_disk(const struct managed_volume *managed)
+{
+	return managed->disk_misses >= MISSES_OF_LOST;
 }
 
 /* --- its beginning --- */
@@ -159,6 +184,8 @@ static enum status launch(struct managed_volume *managed, enum volume_event even
 	managed->cause = OK;
 	managed->detail[0] = '\0';
 	managed->asks_previous = false;
+	managed->header_cause = OK;
+	managed->disk_misses = 0;
 	return OK;
 }
 

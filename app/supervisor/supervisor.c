@@ -15,7 +15,6 @@
 #include "platform/notify.h"
 
 #define VOLUMES_MAX SUPERVISOR_VOLUMES_MAX
-#define RESCAN_MS 30000
 #define AGENT_RESTART_BASE_MS 500
 #define STOP_PATIENCE_MS 60000
 #define END_PATIENCE_MS 2000
@@ -63,35 +62,6 @@ void supervisor_forget(struct supervisor *supervisor, struct managed_volume *man
 	supervisor_end_hook(managed);
 	managed_volume_close(managed);
 	free(managed);
-}
-
-/* Disks that are gone, perhaps to come back under another name, make room. */
-static void forget_absent_disks(struct supervisor *supervisor)
-{
-	for (size_t i = supervisor->volume_count; i > 0; i--) {
-		struct managed_volume *managed = supervisor->volumes[i - 1];
-
-		if (managed->state == VOLUME_WAITING && managed->cause == FAIL_DISK_ABSENT &&
-		    !managed_volume_has_key(managed)) {
-			log_info("%s is gone", managed->disk_path);
-			supervisor_forget(supervisor, managed);
-		}
-	}
-}
-
-static void find_disks(struct supervisor *supervisor)
-{
-	struct volume_found found[VOLUMES_MAX];
-	size_t count;
-
-	forget_absent_disks(supervisor);
-	count = volume_find_all(found, VOLUMES_MAX,
-				supervisor->rescan_ms == 0 ? LOG_PRIORITY_WARNING
-							   : LOG_PRIORITY_DEBUG);
-	supervisor->rescan_ms = clock_now_ms() + RESCAN_MS;
-	for (size_t i = 0; i < MINIMUM(count, VOLUMES_MAX); i++)
-		if (supervisor_add_disk(supervisor, found[i].disk_path) != NULL)
-			log_info("found %s on %s", found[i].name, found[i].disk_path);
 }
 
 /* Two disks of one name cannot both be /dev/byok/NAME: the first one has it, also while its worker
@@ -272,7 +242,10 @@ static void tell_listeners(struct supervisor *supervisor)
 
 static uint64_t next_wake_ms(const struct supervisor *supervisor)
 {
-	uint64_t wake_ms = supervisor->finds_disks ? supervisor->rescan_ms : NEVER;
+	uint64_t wake_ms =
+		supervisor->phase == SUPERVISOR_RUNS && !supervisor_is_adopting(supervisor)
+			? supervisor->disks_due_ms
+			: NEVER;
 
 	wake_ms = MINIMUM(wake_ms, supervisor_keys_wake_ms(supervisor));
 	wake_ms = MINIMUM(wake_ms, supervisor_hooks_wake_ms(supervisor));
@@ -365,8 +338,8 @@ static enum status serve_until_stopped(struct supervisor *supervisor)
 		supervisor_watch_agent(supervisor);
 		/* A disk that is about to be adopted needs no key. */
 		if (!supervisor_is_adopting(supervisor)) {
-			if (supervisor->finds_disks && supervisor->rescan_ms <= now_ms)
-				find_disks(supervisor);
+			if (supervisor->disks_due_ms <= now_ms)
+				supervisor_look_at_disks(supervisor);
 			try_due_volumes(supervisor);
 			prepare_workers(supervisor);
 		}

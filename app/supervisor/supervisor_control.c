@@ -28,7 +28,7 @@ static enum status tell_volume(int fd, const struct managed_volume *managed)
 	uint64_t now_ms = clock_now_ms();
 	struct message_control_volume message = {
 		.state = managed->state,
-		.status = managed->cause,
+		.status = managed_volume_problem(managed),
 		.worker_pid = (uint32_t)managed->worker.pid,
 		.since_ms = now_ms - managed->since_ms,
 	};

@@ -155,6 +155,7 @@ static void look(struct supervisor *supervisor, struct managed_volume *managed)
 	struct message_agent_request request;
 	enum status status = managed_volume_key_look(managed, &request, supervisor->config);
 
+	managed_volume_header_seen(managed, status);
 	managed->round_ms = supervisor_round_ms(supervisor, managed);
 	if (status == OK)
 		status = send(supervisor, managed, &request);
@@ -187,7 +188,11 @@ static void lock_if_lost(const struct supervisor *supervisor, struct managed_vol
 
 	if (managed->state != VOLUME_SERVING)
 		return;
-	key->is_locking = false; /* refused, if it was */
+	/* Refused, if it was. */
+	key->is_locking = false;
+	if (managed->is_given_up)
+		managed->cause = OK;
+	managed->is_given_up = false;
 	if (key->lock_due_ms > now_ms || !key_policy_must_lock(key->state, now_ms - key->since_ms,
 							       supervisor->config->lock_after_s))
 		return;
@@ -198,16 +203,20 @@ static void lock_if_lost(const struct supervisor *supervisor, struct managed_vol
 	managed_volume_lock(managed, true, supervisor->config);
 }
 
-/* It is unlocked again as soon as the vault lets it. */
-static void await_key(struct managed_volume *managed)
+/* It is unlocked again as soon as the vault lets it, or its disk is there. */
+static void await(struct managed_volume *managed)
 {
 	struct managed_key *key = &managed->key;
 
-	if (!key->is_locking || managed->state != VOLUME_LOCKED)
+	if ((!key->is_locking && !managed->is_given_up) || managed->state != VOLUME_LOCKED)
 		return;
-	key->is_locking = false;
 	managed_volume_handle(managed, VOLUME_KEY_AWAITED);
-	managed_volume_fail(managed, key->cause, key->detail, 0);
+	if (key->is_locking)
+		managed_volume_fail(managed, key->cause, key->detail, 0);
+	else
+		managed_volume_fail(managed, FAIL_DISK_ABSENT, "", 0);
+	key->is_locking = false;
+	managed->is_given_up = false;
 }
 
 static uint64_t lock_due_ms(const struct supervisor *supervisor,
@@ -249,7 +258,7 @@ void supervisor_watch_keys(struct supervisor *supervisor)
 	for (size_t i = 0; i < supervisor->volume_count; i++) {
 		struct managed_volume *managed = supervisor->volumes[i];
 
-		await_key(managed);
+		await(managed);
 		lock_if_lost(supervisor, managed);
 		if (look_due_ms(supervisor, managed) <= now_ms)
 			look(supervisor, managed);

@@ -1,8 +1,8 @@
 /* What the files of the supervisor share: supervisor.c runs the loop, supervisor_agent.c speaks to
- * the vault agent, supervisor_control.c to other byok commands, supervisor_workers.c finds the
- * workers of the supervisor before, supervisor_keys.c watches and follows the keys of volumes that
- * are served, supervisor_hook.c tells the operator's program of it, supervisor_metrics.c tells
- * Prometheus. For nobody else. */
+ * the vault agent, supervisor_control.c to other byok commands, supervisor_disks.c finds
+ * disks, supervisor_workers.c the workers of the supervisor before, supervisor_keys.c watches and
+ * follows the keys of volumes that are served, supervisor_hook.c tells the operator's program of
+ * it, supervisor_metrics.c tells Prometheus. For nobody else. */
 #ifndef APP_SUPERVISOR_SUPERVISOR_STATE_H
 #define APP_SUPERVISOR_SUPERVISOR_STATE_H
 
@@ -58,8 +58,8 @@ struct supervisor {
 	struct supervisor_client clients[SUPERVISOR_CLIENTS_MAX];
 	struct managed_volume *volumes[SUPERVISOR_VOLUMES_MAX];
 	size_t volume_count;
-	bool finds_disks; /* none was named */
-	uint64_t rescan_ms;
+	bool finds_disks;      /* none was named */
+	uint64_t disks_due_ms; /* the next look for them; 0: none was made yet */
 	uint64_t adoption_deadline_ms;
 	bool was_ready;
 	size_t missing_told; /* disks that are expected, and were told not to be there */
@@ -71,6 +71,9 @@ struct managed_volume *supervisor_add_disk(struct supervisor *supervisor, const 
 void supervisor_forget(struct supervisor *supervisor, struct managed_volume *managed);
 bool supervisor_name_is_taken(const struct supervisor *supervisor,
 			      const struct managed_volume *managed);
+
+/* Finds new disks, if none was named, and tells which of those that are served are not there. */
+void supervisor_look_at_disks(struct supervisor *supervisor);
 
 /* Loads the volume's header and asks for its secret; what fails is noted with the volume. */
 void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume *managed);

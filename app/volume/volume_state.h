@@ -29,7 +29,7 @@ enum volume_event {
 	VOLUME_REMOVAL_BEGUN,  /* of a device that has no worker: a process was started for it */
 	VOLUME_WORKER_FOUND,   /* that another supervisor has started */
 	VOLUME_EXCHANGE_ASKED, /* the worker's program is not this one */
-	VOLUME_KEY_AWAITED,    /* it was locked because its key was lost */
+	VOLUME_KEY_AWAITED,    /* it was locked because its key or its disk was lost */
 	VOLUME_EVENTS
 };
 

@@ -340,10 +340,71 @@ def a_disk_that_is_pulled_out_says_nothing_of_its_key(t):
 	count = len(vault.log(operation="unwrapkey"))
 	vault.wait_for_log(count=count + 4, operation="unwrapkey")
 	await_state(t, settings, "ok")
+	expect_equal(volumes(t, settings)["data1"]["cause"], "disk-absent", "the cause")
 	read_pattern(t, 4)
 	t.path("elsewhere").rename(disks[0])
+	wait_until(lambda: volumes(t, settings)["data1"]["cause"] == "ok", "look at the disk")
 	newest = vault.key_rotate("bank", "broker")
 	wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version")
+
+
+@test
+def a_disk_that_comes_back_as_another_device_is_given_up_and_served_there(t):
+	"""NBD sockets have no users that would hold them; the VM has."""
+	vault = t.vault()
+	settings = watched_settings(t, vault, key=vault.kid)
+	old, link = formatted(t, vault, "data1", settings), t.path("lun0")
+	link.symlink_to(old)
+	process = t.start("serve", link, "--config", settings, ready=lambda: is_serving(t, settings, "data1"))
+	write_pattern(t, 7)
+	worker = volumes(t, settings)["data1"]["worker_pid"]
+	new = t.file("sdd", old.read_bytes())
+	old.unlink()
+	wait_until(lambda: volumes(t, settings)["data1"]["cause"] == "disk-absent", "cause")
+	t.byok("status", "data1", "--config", settings, expect="disk-absent", object="data1")
+	wait_until(lambda: volumes(t, settings)["data1"]["state"] == "waiting", "end of the worker", 90)
+	expect("is not at" in log_of(process), log_of(process))
+	link.unlink()
+	link.symlink_to(new)
+	wait_until(lambda: is_serving(t, settings, "data1"), "served volume")
+	expect(volumes(t, settings)["data1"]["worker_pid"] != worker, "it is the worker before")
+	read_pattern(t, 7)
+	write_pattern(t, 8)
+	t.byok("status", "--config", settings)
+
+
+@test
+def a_header_that_would_not_open_again_is_told_while_the_disk_is_served(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", key=vault.kid)
+	disk, recovery = disks[0], t.path("data1.recovery")
+	with open(disk, "rb") as file:
+		header = file.read(1024 * 1024)
+	write_pattern(t, 3)
+	token = next(number for number, token in metadata_of(t, disk)["metadata"]["tokens"].items()
+		if token["type"] == "byok-akv")
+
+	def damage():
+		for copy in (0, 65536):
+			luks2.overwrite(disk, copy + 5000, b"damage")
+	for take_away, causes in [(damage, {"header-damaged"}),
+			(lambda: luks2.overwrite(disk, 0, bytes(1024 * 1024)), {"not-luks"}),
+			(lambda: t.must("cryptsetup", "token", "remove", "--token-id", token, disk),
+				{"no-vault-token"}),
+			(lambda: t.must("cryptsetup", "luksKillSlot", "-q", "--key-file", recovery, disk, "0"),
+				{"token"})]:
+		take_away()
+		wait_until(lambda: volumes(t, settings)["data1"]["cause"] in causes,
+			f"one of {causes}, but {volumes(t, settings)['data1']}")
+		cause = volumes(t, settings)["data1"]["cause"]
+		t.byok("status", "--config", settings, expect=cause, object="data1")
+		expect(f"data1 is served, but would not be again: {STATUSES[cause][1]}" in log_of(process),
+			log_of(process))
+		wait_until(lambda: f'cause="{cause}"}} 1' in t.path("run/metrics.prom").read_text(), "metric")
+		read_pattern(t, 3)
+		luks2.overwrite(disk, 0, header)
+		wait_until(lambda: volumes(t, settings)["data1"]["cause"] == "ok", "good look")
+		t.byok("status", "--config", settings)
 
 
 @test
