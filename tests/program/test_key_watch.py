@@ -640,21 +640,114 @@ def the_version_before_opens_a_disk_whose_present_one_is_gone(t):
 		ready=lambda: volumes(t, settings).get("data1", {}).get("cause") == "key-disabled")
 
 
+def kill_agent_in_a_call(t, vault, settings, cause_it, **call):
+	"""While it waits for the answer."""
+	vault.fault_add(delay=1, times=1, **call)
+	cause_it()
+	wait_until(lambda: any(f["used"] for f in vault.fault_list()), f"call {call}")
+	os.kill(status_of(t, settings)[1]["agent"]["pid"], signal.SIGKILL)
+	vault.fault_clear()
+
+
 @test
-def an_agent_that_dies_in_the_middle_of_a_move_costs_nothing(t):
+def an_agent_that_dies_at_any_call_of_a_move_costs_nothing(t):
 	vault = t.vault()
 	settings, disks, _ = served(t, vault, "data1")
 	passphrase = t.byok("rescue", disks[0], "--config", settings).stdout
-	for operation in ("unwrapkey", "wrapkey"):
-		newest = vault.key_rotate("bank", "broker")
-		vault.fault_add(match=operation, delay=1, times=1)
-		vault.log_clear()
-		wait_until(lambda: any(f["used"] for f in vault.fault_list()), "call")
-		os.kill(status_of(t, settings)[1]["agent"]["pid"], signal.SIGKILL)
-		wait_until(lambda: token_of(t, disks[0])["kid"] == newest, "new version", 60)
+	for operation, after in (("get", 0), ("unwrapkey", 0), ("wrapkey", 0), ("unwrapkey", 1),
+			("unwrapkey", 2)):
+		kill_agent_in_a_call(t, vault, settings, lambda: vault.key_rotate("bank", "broker"),
+			match=operation, after=after)
+		newest = vault.key_show("bank", "broker")["key"]["kid"]
+		wait_until(lambda: token_of(t, disks[0])["kid"] == newest and
+			"previous" not in token_of(t, disks[0]), "whole move", 60)
 		expect_equal(t.byok("rescue", disks[0], "--config", settings).stdout, passphrase,
 			"the passphrase")
+	expect(luks2.both_are_whole_and_equal(disks[0]), "the copies of the header differ")
+
+
+@test
+def an_agent_that_dies_at_any_call_of_a_start_is_followed_by_one_that_unlocks(t):
+	vault = t.vault()
+	settings = watched_settings(t, vault, key=vault.kid)
+	disk = formatted(t, vault, "data1", settings)
+	for operation in ("token", "unwrapkey"):
+		kill_agent_in_a_call(t, vault, settings, lambda: t.start("serve", disk, "--config", settings,
+			ready=t.path("run/control").exists), match=operation)
+		wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 60)
+		supervisor = status_of(t, settings)[1]["supervisor_pid"]
+		os.kill(supervisor, signal.SIGTERM)
+		wait_until(lambda: not socket_of(t, "data1").exists(), "end of the service")
+		wait_until(lambda: not t.path("run/control").exists(), "end of the service")
+
+
+@test
+def disks_of_which_a_rotation_reached_some_open_each_by_its_own_version(t):
+	vault = t.vault()
+	settings, disks, process = served(t, vault, "data1", "data2", "data3", key=vault.kid)
+	newest = vault.key_rotate("bank", "broker")
+	vault.fault_add(match="wrapkey", after=1, **FIREWALL)
+	t.byok("rotate", disks[0], "--config", settings)
+	t.byok("rotate", *disks, "--config", settings, expect="vault-firewall")
+	vault.fault_clear()
+	expect_equal([token_of(t, disk)["kid"] for disk in disks], [newest, vault.kid, vault.kid], "the keys")
+	expect_equal(stop(process), 0, "exit status")
+	vault.key_disable("bank", "broker", version=vault.kid[-32:])
+	vault.log_clear()
+	process = t.start("serve", *disks, "--config", settings, ready=lambda:
+		[v["cause"] for v in volumes(t, settings).values()] == ["ok", "key-disabled", "key-disabled"])
+	expect(is_serving(t, settings, "data1"), "the disk under the newest version is not served")
+	vault.key_enable("bank", "broker", version=vault.kid[-32:])
+	wait_until(lambda: is_serving(t, settings, "data1", "data2", "data3"), "all three", 60)
+	t.byok("rotate", *disks, "--config", settings)
+	expect_equal({token_of(t, disk)["kid"] for disk in disks}, {newest}, "the keys")
+	wait_until(lambda: {v["key"] for v in volumes(t, settings).values()} == {newest}, "keys in status")
+
+
+@test
+def metadata_service_and_network_may_come_long_after_the_service(t):
+	vault = t.vault()
+	settings = watched_settings(t, vault, key=vault.kid)
+	disk = formatted(t, vault, "data1", settings)
+	cause = lambda: volumes(t, settings).get("data1", {}).get("cause")
+	vault.stop()
+	process = t.start("serve", disk, "--config", settings, ready=lambda: cause() == "imds-unreachable")
+	vault.restart()
+	wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 60)
+	expect_equal(stop(process), 0, "exit status")
+	process = None
+	for status, words, code, message in [(410, "imds-updating", "gone", ""),
+			(429, "imds-throttled", "throttled", ""), (503, "imds-error", "unavailable", ""),
+			(400, "identity-none", "invalid_request", "Identity not found")]:
+		vault.fault_add(match="token", status=status, code=code, message=message)
+		if process is None:
+			process = t.start("serve", disk, "--config", settings, ready=lambda: cause() == words)
+		wait_until(lambda: cause() == words, f"cause {words}, but {cause()}", 60)
 		vault.fault_clear()
+		if status == 400:
+			wait_until(lambda: is_serving(t, settings, "data1"), "unlocked volume", 60)
+
+
+@test
+def an_identity_that_is_taken_from_the_machine_while_it_serves_is_a_loss_and_no_other_is_used(t):
+	other = "22222222-2222-3333-4444-555555555555"
+	vault = t.vault()
+	vault.identity_remove(CLIENT_ID)
+	vault.identity_add(CLIENT_ID, token_lifetime=8)
+	vault.grant("bank", CLIENT_ID)
+	settings, _, _ = served(t, vault, "data1")
+	write_pattern(t, 2)
+	vault.identity_remove(CLIENT_ID)
+	vault.identity_add(other)
+	vault.grant("bank", other)
+	await_state(t, settings, "lost", "identity-none", timeout=60)
+	vault.log_clear()
+	vault.wait_for_log(count=2, operation="token")
+	expect_equal(vault.log(operation="unwrapkey"), [], "unwraps by the other one")
+	read_pattern(t, 2)
+	vault.identity_add(CLIENT_ID)
+	vault.grant("bank", CLIENT_ID)
+	await_state(t, settings, "ok", timeout=60)
 
 
 # --- telling ---
