@@ -170,7 +170,7 @@ static int run_command(const struct command *command, int argc, char *const argv
 	}
 	if (status == OK)
 		status = command->run(&arguments);
-	if (fflush(stdout) != 0 && status == OK) {
+	if ((fflush(stdout) != 0 || ferror(stdout) != 0) && status == OK) {
 		arguments_set_object(&arguments, "standard output");
 		status = FAIL_FILE;
 	}

@@ -38,6 +38,8 @@ static const uint8_t next_state[KEY_STATES][KEY_EVENTS] = {
 static const uint8_t meanings[STATUS_COUNT] = {
 	[OK] = KEY_GAVE + 1,
 
+	[FAIL_CONFIG] = KEY_UNREACHED + 1, /* what the vault agent refuses */
+	[FAIL_FILE] = KEY_UNREACHED + 1,
 	[FAIL_ROLE_DIED] = KEY_UNREACHED + 1,
 	[FAIL_IMDS_UNREACHABLE] = KEY_UNREACHED + 1,
 	[FAIL_IMDS_TIMEOUT] = KEY_UNREACHED + 1,

@@ -10,6 +10,9 @@
 /* A file that is older than some of these says that there is no supervisor. */
 #define REWRITE_MS 30000
 
+/* When it could not be written: a full disk would else fill the journal, too. */
+#define RETRY_MS (5 * 60 * 1000)
+
 /* Seconds since 1970 are told by how long ago it was, lest a clock that was set at boot move what
  * has long been told; but not for a second's difference, lest times of the past shiver. */
 #define CLOCK_MOVED_MS 2000
@@ -88,12 +91,13 @@ static void write_file(struct supervisor *supervisor, const char *path)
 				describe(supervisor, supervisor->volumes[i]);
 	length = metrics_write(text, size, &metrics);
 	digest = digest_of(text);
-	if (digest != supervisor->metrics_digest ||
-	    clock_left_ms(supervisor->metrics_due_ms) == 0) {
-		supervisor->metrics_digest = digest;
-		supervisor->metrics_due_ms = clock_now_ms() + REWRITE_MS;
-		/* Logged; the next one may go better. */
-		(void)!file_publish(path, text, length);
+	/* A failure is logged, so the next one may go better, but not at once. */
+	if (clock_left_ms(supervisor->metrics_due_ms) == 0 ||
+	    (digest != supervisor->metrics_digest && supervisor->metrics_digest != 0)) {
+		const bool is_written = file_publish(path, text, length) == OK;
+
+		supervisor->metrics_digest = is_written ? digest : 0;
+		supervisor->metrics_due_ms = clock_now_ms() + (is_written ? REWRITE_MS : RETRY_MS);
 	}
 	free(text);
 }

@@ -54,6 +54,9 @@ def how_a_command_ended_is_an_error_to_the_journal_and_one_line_to_people(t):
 	number, sentence = STATUSES["disk-absent"]
 	expect_equal(done.returncode, number, "exit status")
 	expect(said.startswith(f"<3>byok: no?thing: {sentence}; "), f"it says {said!r}")
+	with open("/dev/full", "w") as full:
+		done = subprocess.run([t.program, "version"], stdout=full, stderr=subprocess.PIPE)
+	expect_equal(done.returncode, STATUSES["file"][0], "exit status when nobody could read it")
 	said = t.byok("dump", t.path("nothing"), expect="disk-absent").stderr
 	expect(said.startswith("byok: /"), f"it says {said!r}")
 

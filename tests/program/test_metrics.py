@@ -8,10 +8,11 @@ import os
 import socket
 import stat
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 
-from harness import TOP, Failure, Skip, expect, expect_equal, stop, test, wait_until
+from harness import TOP, Failure, Skip, expect, expect_equal, log_of, stop, test, wait_until
 from test_supervisor import formatted, is_serving, served, states
 
 RULES = TOP / "platform/prometheus/byok.rules.yml"
@@ -137,6 +138,14 @@ def a_supervisor_that_dies_leaves_its_file_to_grow_old(t):
 	process.kill()
 	process.wait()
 	expect((t.path("run") / "metrics.prom").exists(), "the file is gone, so no alert can fire")
+
+
+@test
+def metrics_that_cannot_be_written_are_no_long_log(t):
+	t.path("run/metrics.prom.new").mkdir(parents=True)
+	_, _, process = served(t, t.vault(), "data1", probe_interval=1)
+	time.sleep(4)
+	expect_equal(log_of(process).count("cannot replace"), 1, "how often it is told")
 
 
 @test
