@@ -179,9 +179,10 @@ static enum status open_draft(struct file_draft *draft, const char *path, mode_t
 	char temporary[PATH_SIZE_MAX];
 
 	*draft = (struct file_draft){.fd = -1, .path = path};
-	if (draft_path(temporary, draft))
-		draft->fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-	/* Whatever the umask, or the mode of what a process before has left. */
+	/* What a process before has left, or somebody else has put there: a link, a pipe. */
+	if (draft_path(temporary, draft) && (unlink(temporary) == 0 || errno == ENOENT))
+		draft->fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	/* Whatever the umask. */
 	if (draft->fd < 0 || fchmod(draft->fd, mode) != 0)
 		return draft_failed(draft, FAIL_FILE);
 	return OK;
@@ -252,8 +253,17 @@ bool file_exists(const char *path)
 
 enum status file_make_folder(const char *path)
 {
-	if (mkdir(path, 0755) == 0 || errno == EEXIST)
+	struct stat folder;
+
+	if (mkdir(path, 0755) == 0)
 		return OK;
-	log_errno(LOG_PRIORITY_ERROR, errno, "cannot make the folder %s", path);
+	if (errno != EEXIST || stat(path, &folder) != 0) {
+		log_errno(LOG_PRIORITY_ERROR, errno, "cannot make the folder %s", path);
+		return FAIL_FILE;
+	}
+	if (S_ISDIR(folder.st_mode) && (folder.st_uid == 0 || folder.st_uid == geteuid()) &&
+	    (folder.st_mode & S_IWOTH) == 0)
+		return OK;
+	log_error("%s must be a folder that is byok's own: others may write to it", path);
 	return FAIL_FILE;
 }

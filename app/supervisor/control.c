@@ -32,7 +32,7 @@ static enum status take_lock(struct control_server *server, const struct config 
 	char path[CONFIG_TEXT_SIZE + 16];
 
 	snprintf(path, sizeof(path), "%s/lock", config->run_directory);
-	server->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	server->lock_fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (server->lock_fd < 0) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "cannot open %s", path);
 		return FAIL_FILE;

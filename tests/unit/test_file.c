@@ -53,6 +53,46 @@ TEST(a_file_is_replaced_whole_and_leaves_nothing_beside_it)
 	EXPECT_FALSE(file_exists(at("replaced.new")));
 }
 
+/* As somebody else may have put there: what a link leads to is not written to, and nobody waits for
+ * the reader of a pipe. */
+TEST(whatever_lies_where_the_new_file_is_written_is_taken_away)
+{
+	char text[16], draft[512], victim[512];
+	size_t size;
+
+	strcpy(draft, at("guarded.new"));
+	strcpy(victim, at("victim"));
+	EXPECT_OK(file_create(victim, "precious", 8));
+	EXPECT_EQUAL(symlink(victim, draft), 0);
+	EXPECT_OK(file_replace(at("guarded"), "a", 1));
+	EXPECT_EQUAL(link(victim, draft), 0);
+	EXPECT_OK(file_replace(at("guarded"), "b", 1));
+	EXPECT_EQUAL(mkfifo(draft, 0600), 0);
+	EXPECT_OK(file_publish(at("guarded"), "c", 1));
+	EXPECT_OK(file_read_text(text, sizeof(text), &size, at("guarded")));
+	EXPECT_TEXT(text, "c");
+	EXPECT_OK(file_read_text(text, sizeof(text), &size, victim));
+	EXPECT_TEXT(text, "precious");
+}
+
+TEST(a_folder_that_others_may_write_to_is_not_used)
+{
+	char folder[512];
+
+	strcpy(folder, at("folder"));
+	EXPECT_OK(file_make_folder(folder));
+	EXPECT_OK(file_make_folder(folder));
+	EXPECT_EQUAL(chmod(folder, 01777), 0);
+	EXPECT_STATUS(file_make_folder(folder), FAIL_FILE);
+	EXPECT_EQUAL(chmod(folder, 0755), 0);
+	EXPECT_OK(file_make_folder(folder));
+	EXPECT_STATUS(file_make_folder("/dev/null"), FAIL_FILE);
+	if (geteuid() != 0)
+		return;
+	EXPECT_EQUAL(chown(folder, 65534, 65534), 0);
+	EXPECT_STATUS(file_make_folder(folder), FAIL_FILE);
+}
+
 TEST(a_file_of_exactly_the_limit_is_read_and_one_byte_more_is_not)
 {
 	SECRET_MEMORY_SCOPE struct secret_memory memory = {0};
