@@ -3,7 +3,9 @@
 import json
 import os
 import pty
+import signal
 import subprocess
+import termios
 import time
 
 from cryptography.hazmat.primitives import serialization
@@ -11,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 import luks2
 from harness import CLIENT_ID, STATUSES, Failure, expect, expect_equal, log_of, metadata_of, stop, \
-	test, uri
+	test, uri, wait_until
 
 FIREWALL = {"status": 403, "code": "Forbidden", "inner": "ForbiddenByFirewall"}
 
@@ -92,6 +94,24 @@ def rescue_overwrites_no_file_and_asks_the_vault_nothing_then(t):
 		object=precious)
 	expect_equal(precious.read_text(), "precious")
 	expect_equal(vault.log(operation="unwrapkey"), [], "unwraps")
+
+
+@test
+def a_terminal_shows_what_is_typed_again_after_an_interrupted_question(t):
+	disk, _ = t.formatted()
+	for signal_number, key in ((signal.SIGINT, b"\x03"), (signal.SIGTERM, None)):
+		pid, terminal = pty.fork()
+		if pid == 0:
+			os.execv(t.program, [t.program, "recovery", "test", str(disk)])
+		t.exits.callback(os.close, terminal)
+		wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, "question")
+		if key:
+			os.write(terminal, b"half a key" + key)
+		else:
+			os.kill(pid, signal_number)
+		_, ended = os.waitpid(pid, 0)
+		expect_equal(os.WIFSIGNALED(ended) and os.WTERMSIG(ended), signal_number, "how it ended")
+		expect(termios.tcgetattr(terminal)[3] & termios.ECHO, "nothing that is typed is shown")
 
 
 @test
