@@ -86,6 +86,8 @@ __attribute__((noreturn)) static void become_program(char *const arguments[])
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Programs expect to end when nobody reads what they write. */
+	(void)signal(SIGPIPE, SIG_DFL);
 	if (nothing < 0 || dup2(nothing, 0) < 0 || dup2(2, 1) < 0 || setsid() < 0)
 		_exit(127);
 	close_from(3);

@@ -763,7 +763,8 @@ def hook(t, body):
 def a_program_is_told_of_each_change_without_a_shell_or_a_secret(t):
 	vault = t.vault()
 	told = t.path("told")
-	program = hook(t, f'echo "$# $*" >>{told}; env >{told}.env; ls -l /proc/$$/fd >{told}.fd')
+	program = hook(t, f'echo "$# $*" >>{told}; env >{told}.env; ls -l /proc/$$/fd >{told}.fd;'
+		f" grep SigIgn: /proc/$$/status >{told}.ignored")
 	settings, _, _ = served(t, vault, "data1", on_key_change=program)
 	lines = lambda: told.read_text().splitlines() if told.exists() else []
 	wait_until(lambda: lines() == [f"4 data1 ok ok {vault.kid}"], f"first call, but {lines()}")
@@ -780,6 +781,8 @@ def a_program_is_told_of_each_change_without_a_shell_or_a_secret(t):
 	expect(names <= {"PATH", "PWD", "SHLVL", "_", "OLDPWD"}, f"its environment: {names}")
 	wait_until(lambda: "hook" in t.path("told.fd").read_text(), "list of descriptors")
 	expect("socket" not in t.path("told.fd").read_text(), t.path("told.fd").read_text())
+	wait_until(lambda: t.path("told.ignored").read_text(), "signals")
+	expect_equal(int(t.path("told.ignored").read_text().split()[1], 16), 0, "signals it ignores")
 
 
 @test
