@@ -408,6 +408,19 @@ def a_header_that_would_not_open_again_is_told_while_the_disk_is_served(t):
 
 
 @test
+def a_copy_of_the_header_that_is_damaged_while_the_disk_is_served_is_renewed_and_counted(t):
+	vault = t.vault()
+	settings, disks, _ = served(t, vault, "data1", key=vault.kid)
+	for number, copy in enumerate((0, 65536), 1):
+		luks2.overwrite(disks[0], copy + 5000, b"damage")
+		wait_until(lambda: f"}} {number}\n" in next(line for line in
+			t.path("run/metrics.prom").read_text().splitlines(True)
+			if line.startswith("byok_header_repairs_total{")), f"repair {number}")
+		expect(luks2.both_are_whole_and_equal(disks[0]), "the copies differ")
+	t.byok("status", "--config", settings)
+
+
+@test
 def another_identity_of_the_machine_is_not_taken_in_place_of_the_one_that_was_named(t):
 	other = "22222222-2222-3333-4444-555555555555"
 	vault = t.vault()

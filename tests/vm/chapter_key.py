@@ -2,6 +2,7 @@
 what a machine itself can get wrong. Looks come every second or two, so that nobody waits for
 minutes."""
 
+import json
 import time
 
 from chapter_life import LOAD, Counts, check_load_goes_on, end_load, serve_again, start_load, \
@@ -185,6 +186,44 @@ def _(scene):
 		scene.check_hashes(name)
 	scene.unmount_all()
 	stop_serving(scene)
+
+
+def rows(scene, name):
+	"""{disk: (state, cause)} of all that bear that name."""
+	text = scene.machine.attempt("byok status --json 2>/dev/null").output
+	return {volume["disk"]: (volume["state"], volume["cause"])
+		for volume in json.loads(text)["volumes"] if volume["name"] == name}
+
+
+@life.step("a disk is unplugged under its file system and comes back under another name: it is told,"
+	" and its users keep what they had")
+def _(scene):
+	scene.start_serving()
+	scene.wait_until_served()
+	scene.mount_served()
+	device = scene.machine.run("readlink -f /sys/block/vdb/device/..")
+	scene.machine.run(f"echo 1 >{device}/remove")
+	wait_for(scene, lambda scene: rows(scene, "data2"), {"/dev/vdb": ("serving", "disk-absent")}, 90)
+	scene.machine.wait_for("grep -q 'is not at /dev/vdb any more' /run/log/byok.log", 90)
+	answer = scene.machine.attempt("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/data2/before", 30)
+	check(answer.status != 0, "the files can still be read")
+	scene.machine.run("echo 1 >/sys/bus/pci/rescan")
+	wait_for(scene, lambda scene: sorted(rows(scene, "data2").values()),
+		[("serving", "disk-absent"), ("waiting", "name-taken")], 90)
+	scene.check_hashes("data1")
+
+
+@life.step("unmounted, it is served again by itself from where it is now, with every file")
+def _(scene):
+	scene.unmount("data2")
+	waited = wait_for(scene, lambda scene: list(rows(scene, "data2").values()), [("serving", "ok")], 120)
+	scene.mount("data2", "/dev/byok/data2")
+	for name in DISKS:
+		scene.check_hashes(name)
+	disk = next(iter(rows(scene, "data2")))
+	scene.unmount_all()
+	stop_serving(scene)
+	return f"{disk}, after {waited:.0f} s"
 
 
 @life.step("the machine is powered off")
