@@ -3,7 +3,7 @@
 import time
 import uuid
 
-from . import access, bundles, faults, keys, tls, tokens
+from . import access, bundles, faults, keys, login, tls, tokens
 from .store import (
 	SUFFIXES,
 	Store,
@@ -68,6 +68,30 @@ class Admin:
 
 	def identity_list(self):
 		return list(self.store.state.read()["identities"].values())
+
+	def tenant(self):
+		return self.store.state.read()["tenant"]
+
+	def federation_add(self, client_id, subject, issuer=login.ISSUER):
+		"""Lets that subject of that issuer be the identity."""
+		with self.store.state.change() as state:
+			state["federations"].append(
+				{"client_id": client_id.lower(), "subject": subject, "issuer": issuer}
+			)
+
+	def federated_token(
+		self,
+		subject,
+		issuer=login.ISSUER,
+		audience=login.AUDIENCE,
+		expires_in=3600,
+		bad_signature=False,
+	):
+		"""What the issuer would give to that subject."""
+		now = self.store.now()
+		return login.make_assertion(
+			self.store, subject, issuer, audience, now, expires_in, bad_signature
+		)
 
 	# Vaults ------------------------------------------------------------------------------------
 
@@ -357,4 +381,5 @@ class Admin:
 	def hosts(self, address="127.0.0.1"):
 		"""Lines for a private /etc/hosts."""
 		state = self.store.state.read()
-		return [f"{address} {host}" for host in [*state["vaults"], *state["strangers"]]]
+		names = [*state["vaults"], *state["strangers"], *login.HOSTS]
+		return [f"{address} {host}" for host in names]

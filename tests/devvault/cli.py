@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import faults, keys, server, tls
+from . import faults, keys, login, server, tls
 from .admin import NETWORKS, ROLES, Admin
 from .store import RECOVERY_LEVELS, StoreError
 
@@ -53,7 +53,7 @@ def _parser():
 	_add_vault_commands(command, commands, group, text, number, names)
 	_add_key_commands(command, group("key"), text, number, switch, names)
 	_add_fault_commands(command, group("fault"), text, number, switch)
-	identity = group("identity")
+	identity, issuer = group("identity"), {"default": login.ISSUER}
 	command(
 		identity,
 		"add",
@@ -65,6 +65,18 @@ def _parser():
 	)
 	command(identity, "remove", "client_id")
 	command(identity, "list")
+	command(commands, "tenant")
+	required = {"required": True}
+	command(group("federation"), "add", "client_id", subject=required, issuer=issuer)
+	command(
+		commands,
+		"federated-token",
+		subject=required,
+		issuer=issuer,
+		audience={"default": login.AUDIENCE},
+		expires_in={"type": int, "default": 3600},
+		bad_signature=switch,
+	)
 	command(commands, "certificate", host=text).add_argument("mode", choices=tls.MODES)
 	stranger = group("stranger")
 	command(stranger, "add", "host")
@@ -72,7 +84,6 @@ def _parser():
 	command(commands, "clock", offset=number)
 	command(commands, "user-data", file={"default": "-"})
 	command(commands, "log", clear=switch, follow=switch)
-	required = {"required": True}
 	algorithm = {"default": "RSA-OAEP-256", "choices": keys.ALGORITHMS}
 	command(commands, "unwrap", kid=required, value=required, alg=algorithm, raw=switch)
 	command(commands, "wrap", kid=required, value=required, alg=algorithm)

@@ -125,7 +125,7 @@ def refusal(fault, server):
 	message = effects.get("message", "devvault was asked to fail here.")
 	if 300 <= status < 400:
 		return Answer(status)
-	if server == "imds":
+	if server in ("imds", "login"):
 		document = {"error": code or "invalid_request", "error_description": message}
 	else:
 		document = {"error": {"code": code or "ServiceUnavailable", "message": message}}

@@ -88,7 +88,7 @@ def _token(store, request, query, fault):
 	return Answer(
 		200,
 		{
-			"access_token": _bearer(
+			"access_token": bearer(
 				state, identity, resource, now, fault and fault["effects"].get("token")
 			),
 			"client_id": identity["client_id"],
@@ -103,7 +103,7 @@ def _token(store, request, query, fault):
 	)
 
 
-def _bearer(state, identity, resource, now, kind):
+def bearer(state, identity, resource, now, kind):
 	lifetime = identity["token_lifetime"]
 	if kind == "expired":
 		return tokens.make(state, identity, resource, now - 2 * lifetime, lifetime)

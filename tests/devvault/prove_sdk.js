@@ -4,8 +4,9 @@
 
 const assert = require("node:assert/strict");
 const crypto = require("node:crypto");
+const fs = require("node:fs");
 const { execFileSync } = require("node:child_process");
-const { ManagedIdentityCredential } = require("@azure/identity");
+const { ManagedIdentityCredential, WorkloadIdentityCredential } = require("@azure/identity");
 const { CryptographyClient, KeyClient } = require("@azure/keyvault-keys");
 
 const CLIENT = "11111111-2222-3333-4444-555555555555";
@@ -496,6 +497,54 @@ const tests = {
 			assert.equal((await clientOf(host).getKey("disk")).name, "disk");
 			const asked = log().find((record) => record.operation === "token");
 			assert.equal(asked.query.resource, `https://${host.slice(4)}`);
+		}
+	},
+	async "a federated token is exchanged at each cloud's Entra ID, and opens its vault"() {
+		const subject = "system:serviceaccount:kafka:broker";
+		const file = `${process.env.HOME}/federated-token`;
+		devvault("federation", "add", CLIENT, "--subject", subject);
+		fs.writeFileSync(file, devvault("federated-token", "--subject", subject));
+		const partner = "login.partner.microsoftonline.cn"; // what the SDK asks for both names
+		for (const [authority, host, actual = authority] of [
+			["login.microsoftonline.com", "keep.vault.azure.net"],
+			["login.microsoftonline.us", "far.vault.usgovcloudapi.net"],
+			[partner, "far.vault.azure.cn"],
+			["login.chinacloudapi.cn", "far.managedhsm.azure.cn", partner],
+		]) {
+			const workload = new WorkloadIdentityCredential({
+				clientId: CLIENT,
+				tenantId: devvault("tenant"),
+				tokenFilePath: file,
+				authorityHost: `https://${authority}`,
+			});
+			devvault("log", "--clear");
+			const key = await new KeyClient(`https://${host}`, workload, RETRY).getKey("disk");
+			assert.equal(key.name, "disk");
+			const asked = log().find((record) => record.operation === "login");
+			assert.deepEqual([asked.host, asked.status, asked.identity], [actual, 200, CLIENT]);
+			assert.equal(asked.query.resource, `https://${host.slice(host.indexOf(".") + 1)}`);
+		}
+	},
+	async "a federated token that is wrong in any way is refused with its number"() {
+		const subject = "system:serviceaccount:kafka:broker";
+		const file = `${process.env.HOME}/wrong-token`;
+		for (const [number, ...words] of [
+			[700211, "--subject", subject, "--issuer", "https://elsewhere.example/"],
+			[700212, "--subject", subject, "--audience", "https://kubernetes.default.svc"],
+			[700213, "--subject", "system:serviceaccount:kafka:other"],
+			[700024, "--subject", subject, "--expires-in", "-1000"],
+			[700027, "--subject", subject, "--bad-signature"],
+		]) {
+			fs.writeFileSync(file, devvault("federated-token", ...words));
+			const workload = new WorkloadIdentityCredential({
+				clientId: CLIENT,
+				tenantId: devvault("tenant"),
+				tokenFilePath: file,
+			});
+			await assert.rejects(
+				workload.getToken("https://vault.azure.net/.default"),
+				new RegExp(`AADSTS${number}`),
+			);
 		}
 	},
 	async "each wrong certificate is refused, and no token is sent"() {

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.parse
 
-from . import faults, imds, keyvault, tls
+from . import faults, imds, keyvault, login, tls
 from .answer import Answer
 from .store import write_whole
 
@@ -184,6 +184,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 		path = urllib.parse.unquote(split.path)
 		if self.server.role == "imds":
 			role, (operation, key, version) = "imds", (imds.operation(path), None, None)
+		elif host in login.HOSTS:
+			role, (operation, key, version) = "login", (login.operation(path), None, None)
 		elif host in self.server.store.state.read()["strangers"]:
 			role, (operation, key, version) = "stranger", ("stranger", None, None)
 		else:
@@ -242,6 +244,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 			return Answer(421, body=b"", content_type="text/plain")
 		if request.note["server"] == "imds":
 			return imds.handle(self.server.store, request, fault)
+		if request.note["server"] == "login":
+			return login.handle(self.server.store, request, fault)
 		if request.note["server"] == "stranger":
 			return Answer(200, {"stranger": request.host})
 		return self.server.key_vault.handle(request)

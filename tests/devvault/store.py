@@ -121,6 +121,7 @@ class Store:
 			"clock_offset": 0,
 			"user_data": "",
 			"identities": {},
+			"federations": [],
 			"vaults": {},
 			"strangers": [],
 			"certificates": {},

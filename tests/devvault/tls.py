@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from . import keys
+from . import keys, login
 from .store import SUFFIXES, vault_suffix, write_whole
 
 MODES = ("ok", "wrong-name", "wrong-ca", "self-signed", "expired", "not-yet-valid")
@@ -199,7 +199,7 @@ class Contexts:
 		vault = state["vaults"].get(host)
 		if vault is not None and vault["deleted"] is None:
 			connection.context = self._load(f"*.{vault_suffix(host)}", mode)
-		elif host in state["strangers"]:
+		elif host in state["strangers"] or host in login.HOSTS:
 			connection.context = self._load(host, mode)
 		elif not host:
 			connection.context = self._load(f"*.{SUFFIXES[0]}", mode)

@@ -8,7 +8,7 @@ import secrets
 from . import keys
 
 
-def _part(value):
+def part(value):
 	return keys.encode_base64url(json.dumps(value, separators=(",", ":")).encode())
 
 
@@ -33,7 +33,7 @@ def make(state, identity, resource, now, lifetime, bad_signature=False):
 		"xms_mirid": identity["resource_id"],
 		"uti": secrets.token_hex(8),
 	}
-	signed = f"{_part({'typ': 'JWT', 'alg': 'HS256', 'kid': 'devvault'})}.{_part(claims)}"
+	signed = f"{part({'typ': 'JWT', 'alg': 'HS256', 'kid': 'devvault'})}.{part(claims)}"
 	signature = secrets.token_bytes(32) if bad_signature else _signature(state, signed)
 	return f"{signed}.{keys.encode_base64url(signature)}"
 
