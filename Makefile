@@ -109,6 +109,7 @@ savedefconfig: | $(PACKAGES)/build
 FILES_VAULT := io/https.c io/proxy_tunnel.c io/tls_profile.c platform/secret_heap.c \
 	app/vault/identity.c app/vault/vault_agent.c app/vault/vault_attempt.c \
 	app/vault/vault_role.c
+FILES_WORKLOAD_IDENTITY := app/vault/workload_identity.c
 FILES_ARGON2ID := crypto/argon2id.c
 # io/ublk_process.c and io/nbd_*.c serve two data paths each: where neither is on, nothing calls
 # them, and the linker leaves them out.
@@ -121,8 +122,8 @@ FILES_VAES := crypto/aes_xts_vaes%.c
 FILES_PROVISION := app/supervisor/provision.c app/volume/disk_blank.c app/commands/cmd_provision.c
 FILES_METRICS := app/supervisor/metrics.c app/supervisor/supervisor_metrics.c
 FILES_BENCH := app/bench/bench_%.c app/commands/cmd_bench.c
-FEATURES := VAULT ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES PROVISION \
-	METRICS BENCH
+FEATURES := VAULT WORKLOAD_IDENTITY ARGON2ID UBLK DM_CRYPT NBD_KERNEL NBD_SOCKET AES_NI VAES \
+	PROVISION METRICS BENCH
 
 FILES_OFF := $(foreach feature,$(FEATURES),$(if $(CONFIG_$(feature)),,$(FILES_$(feature))))
 FILES_OFF += $(if $(filter asan tsan,$(FLAVOUR)),platform/relocate.c)

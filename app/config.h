@@ -19,12 +19,15 @@ enum config_data_path {
 };
 
 struct config {
-	char key[CONFIG_TEXT_SIZE];              /* key URL that format and check use */
-	char identity[CONFIG_TEXT_SIZE];         /* client id of the managed identity */
-	char ca_file[CONFIG_TEXT_SIZE];          /* empty: the built-in roots */
-	char imds_endpoint[CONFIG_TEXT_SIZE];    /* http://ADDRESS[:PORT] */
-	char vault_connect_to[CONFIG_TEXT_SIZE]; /* HOST:PORT; empty: the vault's own name */
-	char proxy[CONFIG_TEXT_SIZE];            /* http://HOST:PORT; empty: none */
+	char key[CONFIG_TEXT_SIZE];                  /* key URL that format and check use */
+	char identity[CONFIG_TEXT_SIZE];             /* client id of the managed identity */
+	char federated_token_file[CONFIG_TEXT_SIZE]; /* empty: managed identity */
+	char tenant[CONFIG_TEXT_SIZE];               /* a GUID; for the federated token */
+	char authority_host[CONFIG_TEXT_SIZE];       /* https://HOST; empty: the vault's cloud's */
+	char ca_file[CONFIG_TEXT_SIZE];              /* empty: the built-in roots */
+	char imds_endpoint[CONFIG_TEXT_SIZE];        /* http://ADDRESS[:PORT] */
+	char vault_connect_to[CONFIG_TEXT_SIZE];     /* HOST:PORT; empty: the vault's own name */
+	char proxy[CONFIG_TEXT_SIZE];                /* http://HOST:PORT; empty: none */
 	char run_directory[CONFIG_TEXT_SIZE];
 	char agent_user[CONFIG_TEXT_SIZE];
 	uint32_t require_key;      /* serve no disk that is under another key than `key` */

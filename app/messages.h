@@ -56,6 +56,9 @@ struct message_agent_configure {
 	char vault_connect_to[MESSAGE_TEXT_SIZE]; /* HOST:PORT, or empty */
 	char ca_file[MESSAGE_TEXT_SIZE];          /* a PEM file, or empty for the built-in roots */
 	char proxy[MESSAGE_TEXT_SIZE];            /* http://HOST:PORT, or empty */
+	char federated_token_file[MESSAGE_TEXT_SIZE]; /* empty: managed identity */
+	char tenant[MESSAGE_TEXT_SIZE];
+	char authority_host[MESSAGE_TEXT_SIZE]; /* https://HOST, or empty */
 	uint32_t attempt_timeout_ms;
 	uint32_t operation_deadline_ms; /* for one request, retries included */
 	uint32_t connection_count; /* requests worked on at a time; at most the build's limit */

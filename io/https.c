@@ -472,18 +472,22 @@ static bool make_headers(struct curl_slist **headers, const struct https_request
 	return add_header(headers, "Accept: application/json") &&
 	       /* An empty value takes away libcurl's own: nobody here answers 100 Continue. */
 	       add_header(headers, "Expect:") &&
-	       (request->body == NULL || add_header(headers, "Content-Type: application/json")) &&
+	       (request->body == NULL ||
+		add_header(headers, request->is_form
+					    ? "Content-Type: application/x-www-form-urlencoded"
+					    : "Content-Type: application/json")) &&
 	       (!request->is_for_metadata || add_header(headers, "Metadata: true")) &&
 	       (request->bearer == NULL || add_bearer(headers, request->bearer));
 }
 
 /* Before the first connection, because a kept one is through the proxy already. */
-static bool set_proxy(CURL *handle, struct exchange *exchange, const char *url, bool is_used)
+static bool set_proxy(CURL *handle, struct exchange *exchange, const struct https_request *request,
+		      bool is_used)
 {
 	const char *connect_to = exchange->client->options->connect_to;
-	const char *host = url + strlen("https://");
+	const char *host = request->url + strlen("https://");
 
-	if (is_used && connect_to != NULL)
+	if (is_used && connect_to != NULL && !request->is_for_other)
 		strcpy(exchange->target, connect_to);
 	else if (is_used)
 		snprintf(exchange->target, sizeof(exchange->target), "%.*s:443",
@@ -498,6 +502,8 @@ static bool set_request(CURL *handle, struct exchange *exchange,
 {
 	const struct https_client *client = exchange->client;
 	bool is_secure = is_https(request->url);
+	bool has_proxy = is_secure && client->options->proxy != NULL;
+	bool is_led = is_secure && (has_proxy || !request->is_for_other);
 
 	if (request->body == NULL) {
 		if (!SET(CURLOPT_HTTPGET, 1L))
@@ -506,11 +512,9 @@ static bool set_request(CURL *handle, struct exchange *exchange,
 		   !SET(CURLOPT_POSTFIELDSIZE, (long)request->body_size)) {
 		return false;
 	}
-	return set_proxy(handle, exchange, request->url,
-			 is_secure && client->options->proxy != NULL) &&
-	       SET(CURLOPT_URL, request->url) &&
+	return set_proxy(handle, exchange, request, has_proxy) && SET(CURLOPT_URL, request->url) &&
 	       SET(CURLOPT_PROTOCOLS_STR, is_secure ? "https" : "http") &&
-	       SET(CURLOPT_CONNECT_TO, is_secure ? client->connect_to : NULL) &&
+	       SET(CURLOPT_CONNECT_TO, is_led ? client->connect_to : NULL) &&
 	       SET(CURLOPT_HTTPHEADER, headers) &&
 	       SET(CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_timeout_ms) &&
 	       SET(CURLOPT_TIMEOUT_MS, (long)request->timeout_ms) &&

@@ -23,7 +23,7 @@
 struct https_options {
 	const char *roots_pem; /* certificates that are trusted, as PEM; kept until close */
 	size_t roots_size;
-	const char *connect_to; /* HOST:PORT that https connections go to; kept; NULL: the URL's */
+	const char *connect_to; /* HOST:PORT that the vault's go to; kept; NULL: the URL's */
 	const char *proxy;      /* HOST:PORT that is asked to make them; kept; NULL: none */
 	size_t body_size_max;   /* of an answer: more is FAIL_ANSWER_TOO_LARGE */
 	unsigned client_count;  /* of this process at most; counts when the first one is opened */
@@ -43,8 +43,10 @@ struct https_client {
 struct https_request {
 	const char *url;    /* https://..., or http:// to 169.254.169.254 or 127.0.0.1 */
 	const char *bearer; /* secret; only with https; NULL: none */
-	const char *body;   /* secret; JSON to POST; NULL: GET */
+	const char *body;   /* secret; JSON or a form to POST; NULL: GET */
 	size_t body_size;
+	bool is_form;                /* the body is no JSON but a form */
+	bool is_for_other;           /* than the vault: connect_to is not for it, the proxy is */
 	bool is_for_metadata;        /* adds the header that IMDS asks for */
 	uint64_t connect_timeout_ms; /* for name, connection and TLS together */
 	uint64_t timeout_ms;         /* for all */

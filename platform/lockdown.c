@@ -280,12 +280,13 @@ static enum status forbid_new_rights(void)
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? OK : refused("no_new_privs");
 }
 
-enum status lockdown_network_role(const char *user)
+enum status lockdown_network_role(const char *user, const char *folder)
 {
 	char resolver[PATH_MAX];
 	const struct allowance allowances[] = {
 		{"/etc", READING},
 		{folder_of_resolver(resolver), READING},
+		{folder, READING},
 	};
 
 	TRY(become(user));

@@ -17,10 +17,10 @@ void lockdown_memory(void);
 size_t lockdown_memory_left(void);
 
 /* For the vault agent: becomes `user` (or nobody, if there is no such user), without capabilities;
- * can read /etc and the folder that /etc/resolv.conf links to (names are resolved there) and no
- * other file, start no program, trace no process. What the kernel is too old for is left
- * out; a step that fails otherwise is FAIL_SYSTEM. */
-MUST_CHECK enum status lockdown_network_role(const char *user);
+ * can read /etc, the folder that /etc/resolv.conf links to (names are resolved there), `folder`
+ * unless it is NULL, and no other file, start no program, trace no process. What the kernel is too
+ * old for is left out; a step that fails otherwise is FAIL_SYSTEM. */
+MUST_CHECK enum status lockdown_network_role(const char *user, const char *folder);
 
 /* For a worker, when its disk is open: can start no program and look into no process, has no
  * network, and of root's rights those that ublk needs; of files it can only use what is below /dev,

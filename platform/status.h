@@ -349,7 +349,31 @@
 	STATUS(FAIL_PROXY_ERROR, 197, "proxy-error", "the proxy could not connect",               \
 	       "check its own network, DNS and firewall")                                         \
 	STATUS(FAIL_PROXY_ANSWER, 198, "proxy-answer", "the proxy answered nonsense",             \
-	       "check that the setting proxy names an HTTP proxy")
+	       "check that the setting proxy names an HTTP proxy")                                \
+	/* 199-208: Entra ID, where a federated token file takes the managed identity's place */  \
+	STATUS(FAIL_LOGIN_TOKEN_FILE, 199, "login-token-file",                                    \
+	       "the federated token file cannot be read or holds no token",                       \
+	       "check federated_token_file, and that agent_user may read it")                     \
+	STATUS(FAIL_LOGIN_UNREACHABLE, 200, "login-unreachable", "no connection to Entra ID",     \
+	       "check network, DNS, firewall and proxy")                                          \
+	STATUS(FAIL_LOGIN_TIMEOUT, 201, "login-timeout", "Entra ID did not answer in time",       \
+	       "try again later")                                                                 \
+	STATUS(FAIL_LOGIN_TLS, 202, "login-tls", "no TLS with Entra ID that can be trusted",      \
+	       "check this machine's clock, ca_file, and what stands between")                    \
+	STATUS(FAIL_LOGIN_THROTTLED, 203, "login-throttled", "Entra ID has too many requests",    \
+	       "try again later")                                                                 \
+	STATUS(FAIL_LOGIN_ERROR, 204, "login-error", "Entra ID has an error of its own",          \
+	       "try again later")                                                                 \
+	STATUS(FAIL_LOGIN_ASSERTION, 205, "login-assertion",                                      \
+	       "Entra ID does not accept the federated token",                                    \
+	       "compare its issuer, subject, audience and dates with the federated credential")   \
+	STATUS(FAIL_LOGIN_CLIENT, 206, "login-client",                                            \
+	       "Entra ID has no such client id in that tenant",                                   \
+	       "check identity and tenant")                                                       \
+	STATUS(FAIL_LOGIN_REFUSED, 207, "login-refused", "Entra ID refused the request",          \
+	       "look up the code in its answer")                                                  \
+	STATUS(FAIL_LOGIN_ANSWER, 208, "login-answer", "Entra ID answered nonsense",              \
+	       "check what answers at that address")
 
 /* Each is its own exit status, so that its number never changes: binaries of different age tell
  * each other what failed. Some numbers below STATUS_COUNT are no status. */

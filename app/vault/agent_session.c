@@ -25,6 +25,9 @@ enum status agent_start(struct process *process, const struct config *config,
 	strcpy(configure.vault_connect_to, config->vault_connect_to);
 	strcpy(configure.ca_file, config->ca_file);
 	strcpy(configure.proxy, config->proxy);
+	strcpy(configure.federated_token_file, config->federated_token_file);
+	strcpy(configure.tenant, config->tenant);
+	strcpy(configure.authority_host, config->authority_host);
 	TRY(process_start(process, "vault-agent", config->agent_user));
 	status = message_send(process->socket_fd, MESSAGE_AGENT_CONFIGURE, 0, &configure);
 	if (status == FAIL_ROLE_DIED)

@@ -6,6 +6,7 @@
 
 #include "crypto/base64.h"
 #include "platform/json.h"
+#include "platform/log.h"
 
 #define TOKEN_PATH "/metadata/identity/oauth2/token?api-version=2018-02-01&resource="
 #define USER_DATA_PATH "/metadata/instance/compute/userData?api-version=2021-01-01&format=text"
@@ -62,6 +63,23 @@ void identity_token_url(char url[static IDENTITY_URL_SIZE], const char *endpoint
 			  endpoint, resource + strlen(scheme),
 			  client_id[0] == '\0' ? "" : "&client_id=", client_id);
 	CHECK(length > 0 && length < IDENTITY_URL_SIZE);
+}
+
+enum status identity_check(const struct identity_settings *settings)
+{
+	if (identity_endpoint_is_valid(settings->imds_endpoint))
+		return OK;
+	log_error("imds_endpoint cannot be \"%s\"", settings->imds_endpoint);
+	return FAIL_CONFIG;
+}
+
+enum status identity_write(struct identity_question *question,
+			   const struct identity_settings *settings, const char *client_id,
+			   const char *resource)
+{
+	identity_token_url(question->url, settings->imds_endpoint, client_id, resource);
+	question->form_size = 0;
+	return OK;
 }
 
 void identity_user_data_url(char url[static IDENTITY_URL_SIZE], const char *endpoint)

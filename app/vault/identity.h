@@ -1,5 +1,5 @@
 /* What is said to Azure's instance metadata service (IMDS) to get a token of the VM's managed
- * identity, and what its answers mean. Pure: no socket, no clock.
+ * identity, and what its answers mean. No socket, no clock.
  */
 #ifndef APP_VAULT_IDENTITY_H
 #define APP_VAULT_IDENTITY_H
@@ -10,6 +10,25 @@
 #define IDENTITY_DEFAULT_ENDPOINT "http://169.254.169.254"
 #define IDENTITY_URL_SIZE 512
 #define IDENTITY_TOKEN_SIZE 8192 /* with its NUL; real ones have about 2000 characters */
+
+#define IDENTITY_FILE_SIZE_MAX 8192 /* of a federated token; real ones have 1 to 2 KiB */
+#define IDENTITY_FORM_SIZE (IDENTITY_FILE_SIZE_MAX + 512)
+
+/* Who is asked for tokens, and for whom. */
+struct identity_settings {
+	const char *imds_endpoint;
+	const char
+		*token_file; /* federated; empty: managed identity, so the next two are not used */
+	const char *tenant;
+	const char *authority; /* https://HOST, or empty: that of the vault's cloud */
+};
+
+/* What is sent to get one. Lives in secret memory only. */
+struct identity_question {
+	char url[IDENTITY_URL_SIZE];
+	char form[IDENTITY_FORM_SIZE]; /* to POST */
+	size_t form_size;              /* 0: GET */
+};
 
 /* IMDS says that an update takes at most this long; longer is no update. */
 #define IDENTITY_UPDATE_LIMIT_MS 70000
@@ -25,6 +44,13 @@ MUST_CHECK bool identity_client_id_is_valid(const char *client_id);
  * IMDS, which works where the VM has only one identity. All three must be valid. */
 void identity_token_url(char url[static IDENTITY_URL_SIZE], const char *endpoint,
 			const char *client_id, const char *resource);
+
+/* The same, as question to be asked for settings that have been checked: FAIL_CONFIG (logged) for
+ * an endpoint that is not valid. */
+MUST_CHECK enum status identity_check(const struct identity_settings *settings);
+MUST_CHECK enum status identity_write(struct identity_question *question,
+				      const struct identity_settings *settings,
+				      const char *client_id, const char *resource);
 
 /* The URL that asks `endpoint`, which must be valid, for the VM's user data: base64. */
 void identity_user_data_url(char url[static IDENTITY_URL_SIZE], const char *endpoint);

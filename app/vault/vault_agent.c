@@ -108,10 +108,12 @@ static enum status check_settings(const struct message_agent_configure *configur
 	    !message_text_is_valid(configure->vault_connect_to,
 				   sizeof(configure->vault_connect_to)) ||
 	    !message_text_is_valid(configure->proxy, sizeof(configure->proxy)) ||
+	    !message_text_is_valid(configure->federated_token_file,
+				   sizeof(configure->federated_token_file)) ||
+	    !message_text_is_valid(configure->tenant, sizeof(configure->tenant)) ||
+	    !message_text_is_valid(configure->authority_host, sizeof(configure->authority_host)) ||
 	    !message_text_is_valid(configure->imds_endpoint, sizeof(configure->imds_endpoint)))
 		return FAIL_MESSAGE;
-	if (!identity_endpoint_is_valid(configure->imds_endpoint))
-		return refuse_setting("imds_endpoint", configure->imds_endpoint);
 	if (configure->attempt_timeout_ms == 0 || configure->attempt_timeout_ms > INT32_MAX)
 		return refuse_setting("attempt_timeout", "");
 	if (configure->operation_deadline_ms == 0 || configure->operation_deadline_ms > INT32_MAX)
@@ -138,6 +140,20 @@ static enum status set_proxy(struct vault_agent *agent, const char *url)
 		*end = '\0';
 	agent->https.proxy = agent->proxy;
 	return https_address_is_valid(agent->proxy) ? OK : refuse_setting("proxy", url);
+}
+
+/* The file is replaced, and in Kubernetes is a link to one that is; so what may be read is its
+ * folder, which must be there when the rights are given up. */
+static enum status set_token_folder(struct vault_agent *agent, const char *token_file)
+{
+	if (token_file[0] == '\0')
+		return OK;
+	strcpy(agent->token_folder, token_file);
+	*strrchr(agent->token_folder, '/') = '\0';
+	if (file_exists(agent->token_folder))
+		return OK;
+	log_error("there is no folder %s for the federated token", agent->token_folder);
+	return FAIL_LOGIN_TOKEN_FILE;
 }
 
 /* libcurl wants PEM. */
@@ -235,14 +251,20 @@ enum status vault_agent_prepare(struct vault_agent *agent,
 	TRY(set_proxy(agent, configure->proxy));
 	TRY(load_roots(agent, configure->ca_file, builtin_roots, builtin_roots_size));
 	strcpy(agent->connect_to, configure->vault_connect_to);
-	strcpy(agent->imds_endpoint, configure->imds_endpoint);
 	if (agent->connect_to[0] != '\0')
 		agent->https.connect_to = agent->connect_to;
 	TRY(secret_memory_open_hidden(&agent->state, sizeof(struct vault_agent_state)));
 	limit_connections(agent);
 	init_state(state_of(agent));
 	session.exchange_timeout_ms = configure->attempt_timeout_ms;
-	session.imds_endpoint = agent->imds_endpoint;
+	session.settings = (struct identity_settings){
+		.imds_endpoint = configure->imds_endpoint,
+		.token_file = configure->federated_token_file,
+		.tenant = configure->tenant,
+		.authority = configure->authority_host,
+	};
+	TRY(vault_attempt_choose_source(&session));
+	TRY(set_token_folder(agent, configure->federated_token_file));
 	session.tokens = &state_of(agent)->tokens;
 	for (unsigned i = 0; i < LANES_MAX; i++) {
 		struct lane *lane = &state_of(agent)->lanes[i];

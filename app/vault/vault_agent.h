@@ -19,21 +19,22 @@ struct vault_agent {
 	uint64_t operation_deadline_ms;
 	char connect_to[MESSAGE_TEXT_SIZE];
 	char proxy[MESSAGE_TEXT_SIZE];
-	char imds_endpoint[MESSAGE_TEXT_SIZE];
-	struct secret_memory roots; /* PEM */
-	struct secret_memory state; /* tokens and requests */
+	char token_folder[MESSAGE_TEXT_SIZE]; /* of the federated token; or empty */
+	struct secret_memory roots;           /* PEM */
+	struct secret_memory state;           /* tokens and requests */
 };
 
-/* All that needs rights: checks `configure`, reads its ca_file, takes the memory and starts
- * libcurl. The built-in roots are as platform/deps/ca-bundle.sh makes them. FAIL_CONFIG (after a
- * log line that says which part), FAIL_FILE, FAIL_FILE_TOO_LARGE, FAIL_OUT_OF_MEMORY. */
+/* All that needs rights: checks `configure`, which is kept, reads its ca_file, takes the memory and
+ * starts libcurl. The built-in roots are as platform/deps/ca-bundle.sh makes them. FAIL_CONFIG
+ * (after a log line that says which part), FAIL_FEATURE_OFF, FAIL_FILE, FAIL_FILE_TOO_LARGE,
+ * FAIL_LOGIN_TOKEN_FILE (its folder is not there), FAIL_OUT_OF_MEMORY. */
 MUST_CHECK enum status vault_agent_prepare(struct vault_agent *agent,
 					   const struct message_agent_configure *configure,
 					   const uint8_t *builtin_roots, size_t builtin_roots_size);
 
 /* Serves until the supervisor closes its end of `fd`: then OK. FAIL_MESSAGE if the supervisor sends
  * what it must not. Needs, once locked down: sockets of AF_INET and AF_INET6, threads, and read
- * access to what the resolver reads (/etc/resolv.conf, /etc/hosts). */
+ * access to what the resolver reads (/etc/resolv.conf, /etc/hosts) and to `token_folder`. */
 MUST_CHECK enum status vault_agent_serve(struct vault_agent *agent, int fd);
 
 /* Right after any vault_agent_prepare, failed ones too. */

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "app/vault/workload_identity.h"
+#include "generated/config.h"
 #include "platform/clock.h"
 
 /* When asking for a fresh token fails, the held one serves on, and this long nobody asks again. */
@@ -154,23 +156,57 @@ static struct vault_token *find_place(struct vault_tokens *tokens,
 	return place;
 }
 
-/* What both questions to IMDS have in common; OK only with a whole answer of 200. */
-static enum status ask_metadata(struct vault_session *session, struct https_answer *answer,
-				struct vault_outcome *outcome, const char *url,
-				uint64_t deadline_ms)
-{
-	struct https_request request = {.url = url, .is_for_metadata = true};
-	struct identity_refusal refusal;
-	enum status status = exchange(session, answer, outcome, &request, deadline_ms);
+struct token_source {
+	const char *name; /* for people */
+	enum status nonsense;
+	enum status (*check)(const struct identity_settings *settings);
+	enum status (*write)(struct identity_question *question,
+			     const struct identity_settings *settings, const char *client_id,
+			     const char *resource);
+	void (*read_refusal)(struct identity_refusal *refusal, int http_status, const char *body,
+			     size_t body_size);
+	enum status (*transport_status)(enum status https_status);
+};
 
-	say_answer(outcome, "IMDS", answer);
+enum { FROM_IMDS, FROM_ENTRA };
+
+static const struct token_source sources[] = {
+	[FROM_IMDS] = {"IMDS", FAIL_IMDS_ANSWER, identity_check, identity_write,
+		       identity_read_refusal, identity_transport_status},
+#if CONFIG_WORKLOAD_IDENTITY
+	[FROM_ENTRA] = {"Entra ID", FAIL_LOGIN_ANSWER, workload_identity_check,
+			workload_identity_write, workload_identity_read_refusal,
+			workload_identity_transport_status},
+#endif
+};
+
+enum status vault_attempt_choose_source(struct vault_session *session)
+{
+	const size_t place = session->settings.token_file[0] != '\0' ? FROM_ENTRA : FROM_IMDS;
+
+	if (place >= ARRAY_COUNT(sources))
+		return FAIL_FEATURE_OFF;
+	session->source = &sources[place];
+	TRY(sources[FROM_IMDS].check(&session->settings)); /* it has the user data, too */
+	return session->source->check(&session->settings);
+}
+
+/* OK only with a whole answer of 200. */
+static enum status ask_source(struct vault_session *session, struct https_answer *answer,
+			      struct vault_outcome *outcome, struct https_request *request,
+			      const struct token_source *source, uint64_t deadline_ms)
+{
+	struct identity_refusal refusal;
+	enum status status = exchange(session, answer, outcome, request, deadline_ms);
+
+	say_answer(outcome, source->name, answer);
 	if (status != OK) {
 		outcome->is_transient = keyvault_transport_is_transient(status);
-		return identity_transport_status(status);
+		return source->transport_status(status);
 	}
 	if (answer->http_status == 200)
 		return OK;
-	identity_read_refusal(&refusal, answer->http_status, answer->body, answer->body_size);
+	source->read_refusal(&refusal, answer->http_status, answer->body, answer->body_size);
 	say_word(outcome, refusal.code);
 	outcome->is_transient = refusal.is_transient;
 	return refusal.status;
@@ -181,16 +217,28 @@ static enum status ask_for_token(struct vault_session *session, struct vault_out
 				 const struct vault_operation *operation, uint64_t deadline_ms)
 {
 	struct vault_token *fresh = &session->token;
-	char url[IDENTITY_URL_SIZE];
+	const struct token_source *source = session->source;
+	struct identity_question *question = &session->tokens->question;
+	struct https_request request = {.url = question->url};
 	struct https_answer answer;
 	uint64_t asked_ms = clock_now_ms();
-	enum status status;
+	enum status status = source->write(question, &session->settings, operation->client_id,
+					   operation->key.resource);
 
-	identity_token_url(url, session->imds_endpoint, operation->client_id,
-			   operation->key.resource);
-	TRY(ask_metadata(session, &answer, outcome, url, deadline_ms));
+	if (question->form_size > 0) {
+		request.body = question->form;
+		request.body_size = question->form_size;
+	}
+	request.is_form = request.is_for_other = request.body != NULL;
+	request.is_for_metadata = request.body == NULL;
+	if (status == OK)
+		status = ask_source(session, &answer, outcome, &request, source, deadline_ms);
+	secret_wipe_bytes(question, sizeof(*question));
+	TRY(status);
 	status = identity_read_grant(&fresh->grant, answer.body, answer.body_size,
 				     operation->client_id, operation->key.resource);
+	if (status != OK)
+		status = source->nonsense;
 	https_wipe_body(session->https);
 	strcpy(fresh->client_id, operation->client_id);
 	fresh->resource = operation->key.resource;
@@ -418,10 +466,12 @@ static enum status ask_for_user_data(struct vault_session *session,
 				     struct vault_outcome *outcome, uint64_t deadline_ms)
 {
 	char url[IDENTITY_URL_SIZE];
+	struct https_request request = {.url = url, .is_for_metadata = true};
 	struct https_answer https_answer;
 
-	identity_user_data_url(url, session->imds_endpoint);
-	TRY(ask_metadata(session, &https_answer, outcome, url, deadline_ms));
+	identity_user_data_url(url, session->settings.imds_endpoint);
+	TRY(ask_source(session, &https_answer, outcome, &request, &sources[FROM_IMDS],
+		       deadline_ms));
 	return identity_read_user_data(answer->settings, sizeof(answer->settings),
 				       https_answer.body, https_answer.body_size);
 }

@@ -29,7 +29,8 @@ struct vault_token {
 struct vault_session {
 	struct https_client *https;  /* kept */
 	struct vault_tokens *tokens; /* kept */
-	const char *imds_endpoint;   /* kept */
+	const struct token_source *source;
+	struct identity_settings settings; /* kept */
 	uint64_t exchange_timeout_ms;
 	struct vault_token token; /* a copy of the one that is used now, or what will be one */
 	char request_body[KEYVAULT_BODY_SIZE];
@@ -59,12 +60,17 @@ struct vault_tokens {
 	pthread_mutex_t mutex; /* for all below */
 	pthread_cond_t changed;
 	bool is_asked_for;
+	struct identity_question question; /* of who asks */
 	struct vault_token held[VAULT_TOKENS_MAX];
 	uint64_t failures;           /* of questions without an older token to go on with */
 	struct vault_outcome failed; /* what the last of them came to, and what it was for */
 	const char *failed_resource;
 	char failed_client_id[VAULT_CLIENT_ID_SIZE];
 };
+
+/* Chooses by the settings where tokens come from. FAIL_CONFIG (logged) for one that cannot be,
+ * FAIL_FEATURE_OFF for a source that this build does not have. */
+MUST_CHECK enum status vault_attempt_choose_source(struct vault_session *session);
 
 /* Checks a request from the supervisor, of which nothing is trusted: FAIL_MESSAGE, FAIL_KEY_URL...,
  * FAIL_KEY_URL_VERSIONLESS for an unwrap without version, FAIL_CONFIG for a client id that is none,

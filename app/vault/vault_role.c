@@ -15,7 +15,8 @@ enum status vault_role_run(const char *user)
 	if (configure.header.type != MESSAGE_AGENT_CONFIGURE)
 		return FAIL_MESSAGE;
 	TRY(vault_agent_prepare(&agent, &configure, CA_BUNDLE, sizeof(CA_BUNDLE)));
-	status = lockdown_network_role(user);
+	status = lockdown_network_role(user,
+				       agent.token_folder[0] != '\0' ? agent.token_folder : NULL);
 	if (status == OK)
 		status = vault_agent_serve(&agent, PROCESS_SOCKET_FD);
 	vault_agent_close(&agent);
