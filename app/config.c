@@ -484,7 +484,8 @@ enum status config_take_user_data(struct config *config, const char *text)
 		number++;
 		if (*line == '\0' || take_line(&taken, line))
 			continue;
-		log_error("setting %u of the user data is none that may come from there", number);
+		log_error("setting %u of the user data, %s: wrong, or it may not come from there",
+			  number, line);
 		return FAIL_CONFIG;
 	}
 	*config = taken;

@@ -131,7 +131,9 @@ enum status cmd_provision(struct arguments *arguments)
 	if (arguments->config.provision_disks[0] != '\0')
 		TRY(provision_find(&list, &arguments->config));
 	if (list.count == 0)
-		log_info("no disk is named by provision_disks = %s",
+		log_info("nothing to do: provision_disks %s%s",
+			 arguments->config.provision_disks[0] == '\0' ? "is not set"
+								      : "names no disk: ",
 			 arguments->config.provision_disks);
 	status = format_all(&list, arguments, &session);
 	print_all(&list, arguments->values[OPTION_JSON] != NULL);

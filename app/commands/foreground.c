@@ -85,6 +85,8 @@ enum status foreground_serve(struct arguments *arguments, const char *disk_path,
 	if (status == OK)
 		status = volume_server_open(&server, &start);
 	secret_wipe_bytes(start.volume_key, sizeof(start.volume_key));
+	if (status == FAIL_NBD_SOCKET)
+		arguments_set_object(arguments, "%s", start.socket_path);
 	TRY(status);
 	log_info("%s is unlocked: %s", disk_path, data_path_where(&server.path));
 	notify_send("READY=1\nSTATUS=%s is unlocked", disk_path);
