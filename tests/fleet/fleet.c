@@ -490,7 +490,11 @@ void fleet_run(struct fleet_result *result, const struct fleet_scenario *scenari
 	fleet.heap = calloc((size_t)scenario->brokers * 3 + 1, sizeof(*fleet.heap));
 	CHECK(fleet.session != NULL && fleet.brokers != NULL && fleet.heap != NULL);
 	fleet.session->exchange_timeout_ms = EXCHANGE_TIMEOUT_MS;
-	fleet.session->imds_endpoint = IDENTITY_DEFAULT_ENDPOINT;
+	fleet.session->settings = (struct identity_settings){
+		.imds_endpoint = IDENTITY_DEFAULT_ENDPOINT,
+		.token_file = "",
+	};
+	CHECK(vault_attempt_choose_source(fleet.session) == OK);
 	CHECK(get_token());
 	find_perfect(result, scenario);
 	for (uint32_t i = 0; i < scenario->brokers; i++)
