@@ -2,8 +2,8 @@
  * decoding. Every byte from the client is hostile. Section names are those of the protocol's
  * doc/proto.md.
  *
- * Replies are simple ones. Structured replies tell of holes, which an encrypted disk has none of, and
- * of what was read before an error; for each read they cost 12 bytes of header more.
+ * Replies are simple ones. Structured replies tell of holes, which an encrypted disk has none of,
+ * and of what was read before an error; for each read they cost 12 bytes of header more.
  *
  * Not for: sockets, buffers of requests, or what a request does to a disk.
  */

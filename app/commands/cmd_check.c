@@ -118,7 +118,8 @@ static void check_disks(struct checklist *list)
 		check_and_tell(list, arguments->operands[i]);
 	if (arguments->operand_count > 0)
 		return;
-	count = MINIMUM(volume_find_all(found, DISKS_MAX, LOG_PRIORITY_WARNING), DISKS_MAX);
+	count = volume_find_all(found, DISKS_MAX, LOG_PRIORITY_WARNING, NULL, NULL);
+	count = MINIMUM(count, DISKS_MAX);
 	for (size_t i = 0; i < count; i++)
 		check_and_tell(list, found[i].disk_path);
 }

@@ -25,7 +25,8 @@ static enum status choose_disks(struct plan *plan)
 		plan->disk_paths[i] = arguments->operands[i];
 	if (plan->count > 0)
 		return OK;
-	plan->count = volume_find_all(found, ARRAY_COUNT(found), LOG_PRIORITY_WARNING);
+	plan->count =
+		volume_find_all(found, ARRAY_COUNT(found), LOG_PRIORITY_WARNING, NULL, NULL);
 	plan->count = MINIMUM(plan->count, ARRAY_COUNT(found));
 	for (size_t i = 0; i < plan->count; i++)
 		plan->disk_paths[i] = found[i].disk_path;

@@ -198,7 +198,8 @@ static enum status list_disks(struct provision_list *list, const struct config *
 static void check_names(struct provision_list *list)
 {
 	static struct volume_found found[PROVISION_DISKS_MAX];
-	size_t found_count = volume_find_all(found, ARRAY_COUNT(found), LOG_PRIORITY_DEBUG);
+	size_t found_count =
+		volume_find_all(found, ARRAY_COUNT(found), LOG_PRIORITY_DEBUG, NULL, NULL);
 
 	found_count = MINIMUM(found_count, ARRAY_COUNT(found));
 	for (size_t i = 0; i < list->count; i++) {

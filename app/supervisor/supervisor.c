@@ -181,6 +181,7 @@ static size_t count_serving(const struct supervisor *supervisor)
 static bool is_ready(const struct supervisor *supervisor)
 {
 	return is_all_settled(supervisor) &&
+	       (!supervisor->finds_disks || supervisor->searches.is_done_once) &&
 	       supervisor->volume_count >= supervisor->config->expected_volumes;
 }
 
@@ -240,12 +241,20 @@ static void tell_listeners(struct supervisor *supervisor)
 		listeners[i](supervisor);
 }
 
+static uint64_t disks_wake_ms(const struct supervisor *supervisor)
+{
+	const struct supervisor_searches *searches = &supervisor->searches;
+
+	if (supervisor->phase != SUPERVISOR_RUNS || supervisor_is_adopting(supervisor))
+		return NEVER;
+	return searches->running_count > searches->held_up_count
+		       ? MINIMUM(supervisor->disks_due_ms, searches->patience_ms)
+		       : supervisor->disks_due_ms;
+}
+
 static uint64_t next_wake_ms(const struct supervisor *supervisor)
 {
-	uint64_t wake_ms =
-		supervisor->phase == SUPERVISOR_RUNS && !supervisor_is_adopting(supervisor)
-			? supervisor->disks_due_ms
-			: NEVER;
+	uint64_t wake_ms = disks_wake_ms(supervisor);
 
 	wake_ms = MINIMUM(wake_ms, supervisor_keys_wake_ms(supervisor));
 	wake_ms = MINIMUM(wake_ms, supervisor_hooks_wake_ms(supervisor));
@@ -265,11 +274,17 @@ enum {
 	POLL_SIGNALS,
 	POLL_CONTROL,
 	POLL_AGENT,
-	POLL_CLIENTS,
+	POLL_SEARCHES,
+	POLL_CLIENTS = POLL_SEARCHES + SUPERVISOR_SEARCHES_MAX,
 	POLL_VOLUMES = POLL_CLIENTS + SUPERVISOR_CLIENTS_MAX,
 	POLL_WATCHES = POLL_VOLUMES + VOLUMES_MAX,
 	POLLS = POLL_WATCHES + VOLUMES_MAX
 };
+
+static bool is_first_search(const struct supervisor *supervisor)
+{
+	return supervisor->searches.running_count > 0 && !supervisor->searches.is_done_once;
+}
 
 static int poll_timeout_ms(uint64_t wake_ms)
 {
@@ -284,12 +299,21 @@ static enum status turn(struct supervisor *supervisor, uint64_t wake_ms)
 {
 	struct pollfd polls[POLLS] = {
 		[POLL_SIGNALS] = {.fd = supervisor->signal_fd, .events = POLLIN},
-		[POLL_CONTROL] = {.fd = supervisor->control.socket_fd, .events = POLLIN},
+		/* A command given at once waits until it is known what disks there are. */
+		[POLL_CONTROL] = {.events = POLLIN,
+				  .fd = is_first_search(supervisor)
+						? -1
+						: supervisor->control.socket_fd},
 		[POLL_AGENT] = {.fd = supervisor->agent.pid == 0 ? -1 : supervisor->agent.socket_fd,
 				.events = POLLIN},
 	};
 	size_t volume_count = supervisor->volume_count;
+	size_t searching_count = supervisor->searches.running_count;
 
+	for (size_t i = 0; i < SUPERVISOR_SEARCHES_MAX; i++)
+		polls[POLL_SEARCHES + i] = (struct pollfd){
+			.fd = i < searching_count ? supervisor->searches.ended_fds[i] : -1,
+			.events = POLLIN};
 	/* Of held clients only their leaving is of interest. */
 	for (size_t i = 0; i < SUPERVISOR_CLIENTS_MAX; i++)
 		polls[POLL_CLIENTS + i] = (struct pollfd){.fd = supervisor->clients[i].fd};
@@ -317,6 +341,10 @@ static enum status turn(struct supervisor *supervisor, uint64_t wake_ms)
 	supervisor_settle_adoptions(supervisor);
 	if (polls[POLL_AGENT].revents != 0)
 		supervisor_hear_agent(supervisor);
+	/* From the last on, as each one that has ended makes those behind it move. */
+	for (size_t i = searching_count; i > 0; i--)
+		if (polls[POLL_SEARCHES + i - 1].revents != 0)
+			supervisor_hear_search(supervisor, i - 1);
 	if (polls[POLL_SIGNALS].revents != 0)
 		hear_signal(supervisor);
 	if (polls[POLL_CONTROL].revents != 0)
@@ -340,6 +368,7 @@ static enum status serve_until_stopped(struct supervisor *supervisor)
 		if (!supervisor_is_adopting(supervisor)) {
 			if (supervisor->disks_due_ms <= now_ms)
 				supervisor_look_at_disks(supervisor);
+			supervisor_watch_search(supervisor);
 			try_due_volumes(supervisor);
 			prepare_workers(supervisor);
 		}

@@ -19,20 +19,6 @@ static void forget_absent_disks(struct supervisor *supervisor)
 	}
 }
 
-static void find_disks(struct supervisor *supervisor)
-{
-	struct volume_found found[SUPERVISOR_VOLUMES_MAX];
-	size_t count;
-
-	forget_absent_disks(supervisor);
-	count = volume_find_all(found, SUPERVISOR_VOLUMES_MAX,
-				supervisor->disks_due_ms == 0 ? LOG_PRIORITY_WARNING
-							      : LOG_PRIORITY_DEBUG);
-	for (size_t i = 0; i < MINIMUM(count, SUPERVISOR_VOLUMES_MAX); i++)
-		if (supervisor_add_disk(supervisor, found[i].disk_path) != NULL)
-			log_info("found %s on %s", found[i].name, found[i].disk_path);
-}
-
 /* One that nobody uses is given up, and found again wherever its disk has come back. Under its
  * users nothing is exchanged: what they wrote in vain may not be on the disk that has come. */
 void supervisor_look_at_disks(struct supervisor *supervisor)
@@ -52,7 +38,9 @@ void supervisor_look_at_disks(struct supervisor *supervisor)
 			wait_ms = LOOK_AGAIN_MS;
 		}
 	}
-	if (supervisor->finds_disks)
-		find_disks(supervisor);
+	if (supervisor->finds_disks) {
+		forget_absent_disks(supervisor);
+		supervisor_begin_search(&supervisor->searches);
+	}
 	supervisor->disks_due_ms = clock_now_ms() + wait_ms;
 }

@@ -1,8 +1,8 @@
 /* What the files of the supervisor share: supervisor.c runs the loop, supervisor_agent.c speaks to
- * the vault agent, supervisor_control.c to other byok commands, supervisor_disks.c finds
- * disks, supervisor_workers.c the workers of the supervisor before, supervisor_keys.c watches and
- * follows the keys of volumes that are served, supervisor_hook.c tells the operator's program of
- * it, supervisor_metrics.c tells Prometheus. For nobody else. */
+ * the vault agent, supervisor_control.c to other byok commands, supervisor_disks.c looks at disks,
+ * supervisor_search.c finds them, supervisor_workers.c the workers of the supervisor before,
+ * supervisor_keys.c watches and follows the keys of volumes that are served, supervisor_hook.c
+ * tells the operator's program of it, supervisor_metrics.c tells Prometheus. For nobody else. */
 #ifndef APP_SUPERVISOR_SUPERVISOR_STATE_H
 #define APP_SUPERVISOR_SUPERVISOR_STATE_H
 
@@ -14,6 +14,7 @@
 
 #define SUPERVISOR_VOLUMES_MAX CONFIG_VOLUMES_MAX
 #define SUPERVISOR_CLIENTS_MAX 8
+#define SUPERVISOR_SEARCHES_MAX 8
 
 /* A command that is answered when every volume it means has come to rest. */
 struct supervisor_client {
@@ -31,6 +32,16 @@ struct supervisor_follow {
 	uint64_t due_ms;     /* 0: nothing is served that could be moved */
 	uint32_t request_id; /* 0: no answer is awaited */
 	uint64_t answer_due_ms;
+};
+
+/* Who looks for disks; each thread that one of them does not answer is left waiting for it. */
+struct supervisor_searches {
+	struct disk_search *running[SUPERVISOR_SEARCHES_MAX]; /* first those that are held up */
+	int ended_fds[SUPERVISOR_SEARCHES_MAX];               /* of them: readable at their end */
+	size_t running_count;
+	size_t held_up_count; /* all that run, or all but one */
+	bool is_done_once;
+	uint64_t patience_ms; /* of the one that is not held up: when it will be */
 };
 
 enum supervisor_phase {
@@ -59,7 +70,8 @@ struct supervisor {
 	struct managed_volume *volumes[SUPERVISOR_VOLUMES_MAX];
 	size_t volume_count;
 	bool finds_disks;      /* none was named */
-	uint64_t disks_due_ms; /* the next look for them; 0: none was made yet */
+	uint64_t disks_due_ms; /* the next look at disks; 0: none was made yet */
+	struct supervisor_searches searches;
 	uint64_t adoption_deadline_ms;
 	bool was_ready;
 	size_t missing_told; /* disks that are expected, and were told not to be there */
@@ -72,8 +84,14 @@ void supervisor_forget(struct supervisor *supervisor, struct managed_volume *man
 bool supervisor_name_is_taken(const struct supervisor *supervisor,
 			      const struct managed_volume *managed);
 
-/* Finds new disks, if none was named, and tells which of those that are served are not there. */
+/* Has new disks looked for, if none was named, and tells which of those served are not there. */
 void supervisor_look_at_disks(struct supervisor *supervisor);
+
+/* Begins to look for disks, if nobody does; passes over one that does not answer; takes in what the
+ * search at that place has found. */
+void supervisor_begin_search(struct supervisor_searches *searches);
+void supervisor_watch_search(struct supervisor *supervisor);
+void supervisor_hear_search(struct supervisor *supervisor, size_t index);
 
 /* Loads the volume's header and asks for its secret; what fails is noted with the volume. */
 void supervisor_try_volume(struct supervisor *supervisor, struct managed_volume *managed);

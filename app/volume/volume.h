@@ -153,7 +153,9 @@ struct volume_found {
  * names, without repairing anything. Devices that are held by another one, that byok or NBD serves
  * or that lie on such a one (their reads may wait for byok), and those of no size are not touched;
  * what cannot be read is passed over, with a line of that priority. Returns how many there are,
- * which may be more than found_max. */
-size_t volume_find_all(struct volume_found *found, size_t found_max, enum log_priority priority);
+ * which may be more than found_max. `may_read`, unless NULL, is asked before each one. */
+typedef bool volume_may_read(void *context, const char *disk_path);
+size_t volume_find_all(struct volume_found *found, size_t found_max, enum log_priority priority,
+		       volume_may_read *may_read, void *context);
 
 #endif

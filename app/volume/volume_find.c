@@ -154,13 +154,17 @@ static bool make_path(char path[static VOLUME_PATH_SIZE], const char *name)
 	return true;
 }
 
-static bool look_at(struct volume_found *found, struct volume *volume, const char *name,
-		    enum log_priority priority)
+static bool can_be_read(struct volume_found *found, const char *name)
+{
+	return !stands_on_kind_to_skip(name) && has_size(name) && !has_holder(name) &&
+	       make_path(found->disk_path, name);
+}
+
+static bool look_at(struct volume_found *found, struct volume *volume, enum log_priority priority)
 {
 	enum status status;
 
-	if (stands_on_kind_to_skip(name) || !has_size(name) || has_holder(name) ||
-	    !make_path(found->disk_path, name) || !has_magic(found->disk_path))
+	if (!has_magic(found->disk_path))
 		return false;
 	status = volume_load_unrepaired(volume, found->disk_path);
 	if (status != OK && status != FAIL_LUKS_VERSION)
@@ -173,7 +177,8 @@ static bool look_at(struct volume_found *found, struct volume *volume, const cha
 	return true;
 }
 
-size_t volume_find_all(struct volume_found *found, size_t found_max, enum log_priority priority)
+size_t volume_find_all(struct volume_found *found, size_t found_max, enum log_priority priority,
+		       volume_may_read *may_read, void *context)
 {
 	struct volume *volume = malloc(sizeof(*volume));
 	struct dirent **entries = NULL;
@@ -188,8 +193,11 @@ size_t volume_find_all(struct volume_found *found, size_t found_max, enum log_pr
 	for (int i = 0; i < entry_count; i++) {
 		struct volume_found one = {0};
 
-		if (entries[i]->d_name[0] != '.' &&
-		    look_at(&one, volume, entries[i]->d_name, priority)) {
+		const char *name = entries[i]->d_name;
+
+		if (name[0] != '.' && can_be_read(&one, name) &&
+		    (may_read == NULL || may_read(context, one.disk_path)) &&
+		    look_at(&one, volume, priority)) {
 			if (count < found_max)
 				found[count] = one;
 			count++;

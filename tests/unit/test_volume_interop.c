@@ -425,7 +425,7 @@ TEST(a_volume_on_a_block_device_is_found_and_others_are_not)
 	attach(other, "");
 	new_disk_of_byok("found", 4096);
 	attach(device, "");
-	count = volume_find_all(found, ARRAY_COUNT(found), LOG_PRIORITY_WARNING);
+	count = volume_find_all(found, ARRAY_COUNT(found), LOG_PRIORITY_WARNING, NULL, NULL);
 	EXPECT_TRUE(count >= 1 && count <= ARRAY_COUNT(found));
 	for (size_t i = 0; i < count; i++) {
 		EXPECT_TRUE(strcmp(found[i].disk_path, other) != 0);
@@ -436,6 +436,6 @@ TEST(a_volume_on_a_block_device_is_found_and_others_are_not)
 		EXPECT_TEXT(found[i].uuid, volume.header.uuid);
 	}
 	EXPECT_EQUAL(seen, 1);
-	EXPECT_EQUAL(volume_find_all(found, 0, LOG_PRIORITY_DEBUG), count);
+	EXPECT_EQUAL(volume_find_all(found, 0, LOG_PRIORITY_DEBUG, NULL, NULL), count);
 	detach_all();
 }

@@ -1,6 +1,6 @@
 """What servers of ublk devices have fallen into: memory that runs short while the server itself is
 what cleans it, a mount namespace that ends with the server in it, somebody else at the character
-device, and deaths at every moment of a start."""
+device, deaths at every moment of a start, and a disk that does not answer."""
 
 from chapter_paths import serve_through, stop_serving
 from scene import CLIENT_ID, DISKS
@@ -108,7 +108,21 @@ def _(scene):
 		scene.machine.run(f"usleep {moment * MOMENTS_APART_MS * 1000}")
 		kill_all_of_byok(scene)
 	serve_through(scene, "ublk")
+	# The devices of those that were killed are there already.
+	scene.machine.wait_for("byok status >/dev/null", 60)
 	stop_serving(scene)
+
+
+@traps.step("a disk that does not answer holds up no other: both are served, and the log names it")
+def _(scene):
+	scene.machine.run("printf '0 131072 error\\n' | dmsetup create silent && dmsetup suspend silent")
+	scene.start_serving()
+	scene.wait_until_served()
+	check("dm-0 does not answer" in scene.log(), "the log does not name it")
+	scene.machine.run("byok status >/dev/null && dmsetup resume silent")
+	scene.machine.wait_for("grep -q 'dm-0 answers again' /run/log/byok.log", 30)
+	stop_serving(scene)
+	scene.machine.run("dmsetup remove --retry silent")
 
 
 @traps.step("the last of a container with a mount is the mounted disk's worker: killed, it does not"
