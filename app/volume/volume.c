@@ -12,6 +12,7 @@ static enum status set_path(struct volume *volume, const char *disk_path)
 	if (length >= sizeof(volume->disk_path))
 		return FAIL_DISK_ABSENT;
 	memcpy(volume->disk_path, disk_path, length + 1);
+	memset(volume->area_marks, 0, sizeof(volume->area_marks));
 	return OK;
 }
 

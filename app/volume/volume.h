@@ -50,6 +50,7 @@ struct volume {
 	struct luks2_header header; /* its label is the volume's NAME, for disks that byok made */
 	struct luks2_text text;     /* the truth; `metadata` is what it says */
 	struct luks2_metadata metadata;
+	uint64_t area_marks[LUKS2_KEYSLOTS]; /* of areas that are written and not committed; or 0 */
 };
 
 /* Reads both copies under a shared lock, checks them, takes the newer, and repairs the other, if it

@@ -3,7 +3,9 @@
 #include "app/volume/volume.h"
 #include "app/volume/volume_header.h"
 #include "app/volume/volume_keyslot.h"
+#include "crypto/hash.h"
 #include "crypto/luks2_metadata_edit.h"
+#include "platform/bytes.h"
 #include "platform/entropy.h"
 
 static bool find_free_keyslot(unsigned *number, const struct luks2_metadata *metadata)
@@ -61,6 +63,35 @@ static enum status edit_in_keyslot(struct volume_work *work, const struct volume
 	return volume_keyslot_mark_recovery(&work->text, &work->nodes, &volume->metadata, number);
 }
 
+static uint64_t mark_of(const uint8_t area[static LUKS2_AREA_SIZE])
+{
+	struct hash_state state;
+	uint8_t digest[HASH_SIZE_MAX];
+
+	hash_init(&state, HASH_SHA256);
+	hash_update(&state, area, LUKS2_AREA_SIZE);
+	hash_finish(&state, digest);
+	return bytes_load_be64(digest) | 1;
+}
+
+/* Somebody who has added a keyslot at the same time may have found the same place free. */
+static enum status check_new_areas(const struct volume_disk *disk, const struct volume *volume)
+{
+	SECRET_MEMORY_SCOPE struct secret_memory area = {0};
+
+	for (unsigned i = 0; i < LUKS2_KEYSLOTS; i++) {
+		if (volume->area_marks[i] == 0)
+			continue;
+		if (area.bytes == NULL)
+			TRY(secret_memory_open(&area, LUKS2_AREA_SIZE));
+		TRY(volume_disk_read(disk, volume->metadata.keyslots[i].area_offset, area.bytes,
+				     LUKS2_AREA_SIZE));
+		if (mark_of(area.bytes) != volume->area_marks[i])
+			return FAIL_HEADER_CHANGED;
+	}
+	return OK;
+}
+
 enum status volume_add_keyslot(struct volume *volume, unsigned *number_out,
 			       const struct volume_keyslot_options *options,
 			       const struct secret *volume_key)
@@ -86,6 +117,7 @@ enum status volume_add_keyslot(struct volume *volume, unsigned *number_out,
 	TRY(volume_disk_write(&disk, offset, area.bytes, LUKS2_AREA_SIZE));
 	TRY(volume_disk_sync(&disk));
 	TRY(adopt_text(volume, work));
+	volume->area_marks[number] = mark_of(area.bytes);
 	*number_out = number;
 	return OK;
 }
@@ -139,6 +171,7 @@ enum status volume_remove_keyslot(struct volume *volume, unsigned number)
 	/* Whatever can fail in memory does so while the keyslot is whole. */
 	TRY(edit_out_keyslot(work, volume, number));
 	TRY(overwrite_area(&disk, &volume->metadata.keyslots[number]));
+	volume->area_marks[number] = 0;
 	return adopt_text(volume, work);
 }
 
@@ -176,6 +209,7 @@ enum status volume_commit(struct volume *volume)
 
 	TRY(volume_header_begin_work(&work));
 	TRY(volume_header_open_unchanged(&disk, work, volume));
+	TRY(check_new_areas(&disk, volume));
 	if (header.sequence_id == UINT64_MAX ||
 	    volume->text.length >= header.header_size - LUKS2_BINARY_SIZE)
 		return FAIL_HEADER_FIELDS;
@@ -187,6 +221,7 @@ enum status volume_commit(struct volume *volume)
 	TRY(volume_header_write(&disk, work,
 				first == LUKS2_PRIMARY ? LUKS2_SECONDARY : LUKS2_PRIMARY, &header,
 				&volume->text));
+	memset(volume->area_marks, 0, sizeof(volume->area_marks));
 	volume->header = header;
 	volume->copies[LUKS2_PRIMARY] = volume->copies[LUKS2_SECONDARY] = VOLUME_COPY_GOOD;
 	return OK;

@@ -596,6 +596,24 @@ TEST(an_added_keyslot_opens_after_the_commit_and_not_before)
 	EXPECT_EQUAL(volume.copies[LUKS2_SECONDARY], VOLUME_COPY_GOOD);
 }
 
+/* Both have found the same place free. */
+TEST(of_two_keyslots_that_are_added_at_once_one_is_whole_and_the_other_absent)
+{
+	static struct volume other;
+	struct secret key = {0};
+	unsigned number;
+
+	make_volume();
+	EXPECT_OK(unlock_with(&key, "vault secret"));
+	EXPECT_OK(volume_load(&other, "disk"));
+	EXPECT_OK(volume_add_keyslot(&volume, &number, &third, &key));
+	EXPECT_OK(volume_add_keyslot(&other, &number, &third, &key));
+	EXPECT_STATUS(volume_commit(&volume), FAIL_HEADER_CHANGED);
+	EXPECT_BYTES(fake_disk.now, saved, 2 * HEADER_SIZE);
+	EXPECT_OK(volume_commit(&other));
+	expect_open("third");
+}
+
 TEST(thirty_two_keyslots_fit_and_no_more)
 {
 	struct secret key = {0};
