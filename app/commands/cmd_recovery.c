@@ -31,7 +31,9 @@ static enum status open_volume(struct secret *volume_key, struct arguments *argu
 	return OK;
 }
 
-static enum status put_keyslot(const struct secret *text, const struct secret *volume_key)
+/* `is_opener` becomes false when it is certain that the key opens nothing. */
+static enum status put_keyslot(bool *is_opener, const struct secret *text,
+			       const struct secret *volume_key)
 {
 	const struct volume_keyslot_options options = {
 		.purpose = VOLUME_KEYSLOT_RECOVERY,
@@ -40,24 +42,31 @@ static enum status put_keyslot(const struct secret *text, const struct secret *v
 	};
 	SECRET_SCOPE struct secret proof = {0};
 	char disk_path[VOLUME_PATH_SIZE];
+	enum status status;
 	unsigned number;
 
+	*is_opener = false;
 	strcpy(disk_path, volume.disk_path);
 	TRY(volume_add_keyslot(&volume, &number, &options, volume_key));
-	TRY(volume_commit(&volume));
+	status = volume_commit(&volume);
+	*is_opener = status != FAIL_HEADER_CHANGED;
+	TRY(status);
 	/* As a recovery will find it. */
 	TRY(volume_load(&volume, disk_path));
 	return volume_unlock(&proof, &volume, (int)number, text->bytes, text->size);
 }
 
 /* The file is on its disk before the keyslot is: a recovery key that nobody has must not come to
- * be. One that may open the volume is never deleted. */
+ * be. One that may open the volume is never deleted; one that surely does not would be taken for
+ * one. */
 static enum status add(struct arguments *arguments)
 {
 	const char *path = arguments->values[OPTION_RECOVERY_KEY_FILE];
 	SECRET_SCOPE struct secret volume_key = {0};
 	SECRET_SCOPE struct secret key = {.size = RECOVERY_KEY_SIZE};
 	SECRET_SCOPE struct secret text = {0};
+	enum status status;
+	bool is_opener;
 
 	if (path == NULL) {
 		fprintf(stderr, "byok recovery add: --recovery-key-file is missing; "
@@ -75,7 +84,10 @@ static enum status add(struct arguments *arguments)
 	arguments_set_object(arguments, "%s", path);
 	TRY(file_create(path, text.bytes, text.size));
 	arguments_set_object(arguments, "%s", arguments->operands[1]);
-	TRY(put_keyslot(&text, &volume_key));
+	status = put_keyslot(&is_opener, &text, &volume_key);
+	if (!is_opener && strcmp(path, "-") != 0)
+		(void)unlink(path);
+	TRY(status);
 	if (strcmp(path, "-") == 0 && isatty(STDOUT_FILENO))
 		fputc('\n', stderr);
 	fprintf(stderr, "%s: the recovery key opens it\n", volume.disk_path);

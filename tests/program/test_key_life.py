@@ -97,6 +97,20 @@ def rescue_overwrites_no_file_and_asks_the_vault_nothing_then(t):
 
 
 @test
+def of_recovery_keys_that_are_added_at_once_each_opens_the_disk_or_is_not_there(t):
+	disk, key_file = t.formatted()
+	files = [t.path(f"recovery{i}") for i in range(4)]
+	adding = [subprocess.Popen([t.program, "recovery", "add", disk, "--key-file", key_file,
+		"--recovery-key-file", file], stderr=subprocess.PIPE, text=True) for file in files]
+	codes = [(process.communicate(timeout=120), process.returncode)[1] for process in adding]
+	expect(set(codes) <= {0, STATUSES["header-changed"][0]} and 0 in codes, f"exit statuses {codes}")
+	for code, file in zip(codes, files):
+		expect_equal(file.exists(), code == 0, f"whether {file} is there")
+		if code == 0:
+			t.byok("recovery", "test", disk, "--recovery-key-file", file)
+
+
+@test
 def a_terminal_shows_what_is_typed_again_after_an_interrupted_question(t):
 	disk, _ = t.formatted()
 	for signal_number, key in ((signal.SIGINT, b"\x03"), (signal.SIGTERM, None)):
