@@ -2,6 +2,7 @@
  * nothing of the event loop around it, and waits for nobody.
  *
  * managed_volume.c has the way to the key, managed_volume_worker.c the worker's life,
+ * managed_volume_handover.c what goes from one worker or supervisor to the next,
  * managed_volume_device.c the device's name, managed_volume_key.c the watch over its key. */
 #ifndef APP_SUPERVISOR_MANAGED_VOLUME_H
 #define APP_SUPERVISOR_MANAGED_VOLUME_H
@@ -152,6 +153,17 @@ void managed_volume_fail(struct managed_volume *managed, enum status cause, cons
 
 /* What the worker's socket has to say; also at its end. Publishes and removes /dev/byok/NAME. */
 void managed_volume_hear_worker(struct managed_volume *managed);
+
+/* The room for what a worker is started with, which must have been opened; it stays until it is
+ * closed. FAIL_OUT_OF_MEMORY. */
+MUST_CHECK enum status managed_volume_open_handover(struct managed_volume *managed);
+struct message_handover *managed_volume_handover(const struct managed_volume *managed);
+
+/* What a worker that was found has to say: ADOPTING ends. */
+void managed_volume_hear_handover(struct managed_volume *managed);
+
+/* Hears the worker no more; the end of its process is still seen. */
+void managed_volume_hang_up(struct managed_volume *managed);
 
 /* Asks for a stop. A volume without worker is locked at once; but not if users wait for one, unless
  * forced: then they get errors. */
