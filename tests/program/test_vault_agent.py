@@ -1030,15 +1030,24 @@ class Secrets(VaultAgentTest):
 		self.assertNotIn(encode_base64url(self.secret), agent.log_text())
 		self.assertNotIn("eyJ", agent.log_text())
 
-	def test_no_secret_stays_in_the_agents_memory(self):
+	def test_no_secret_stays_in_the_memory_of_the_agent_and_its_threads(self):
 		if os.geteuid() != 0:
 			self.skipTest("only root may look into the agent's memory")
 		if b"__asan_init" in pathlib.Path(BYOK).read_bytes():
 			self.skipTest("a sanitized program keeps memory that it has freed")
-		agent = self.agent()
+		self.vault.fault_add(match="unwrapkey", delay=1)
+		agent = self.agent(connections=8)
 		secret = secrets.token_bytes(32)
 		wrapped = agent.wrap(self.kid, secret)
-		self.assertEqual(agent.unwrap(self.kid, wrapped.wrapped.decode()).secret, secret)
+		for _ in range(8):
+			agent.ask_for(UNWRAP, self.kid, wrapped=wrapped.wrapped.decode())
+		self.assertEqual({agent.receive().secret for _ in range(8)}, {secret})
+		threads = list(pathlib.Path(f"/proc/{agent.process.pid}/task").iterdir())
+		self.assertEqual(len(threads), 9)
+		for thread in threads:
+			text = (thread / "status").read_text()
+			for line in ("Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"):
+				self.assertIn(line, text)
 		memory = list(ordinary_memory(agent.process.pid))
 		self.assertTrue(any(b"vault-agent" in content for _, content in memory), "nothing was read")
 		for kind, text in (
