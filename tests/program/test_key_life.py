@@ -116,6 +116,7 @@ def a_terminal_shows_what_is_typed_again_after_an_interrupted_question(t):
 	for signal_number, key in ((signal.SIGINT, b"\x03"), (signal.SIGTERM, None)):
 		pid, terminal = pty.fork()
 		if pid == 0:
+			signal.signal(signal_number, signal.SIG_DFL)  # nohup and the like ignore it
 			os.execv(t.program, [t.program, "recovery", "test", str(disk)])
 		t.exits.callback(os.close, terminal)
 		wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, "question")
