@@ -13,6 +13,7 @@
 
 #include "io/ublk_process.h"
 #include "platform/log.h"
+#include "platform/thread.h"
 
 #define DEVICE_SLOT (BACKING_DISK_SLOT + 1)
 #define FILE_COUNT 2
@@ -330,21 +331,14 @@ static void *run(void *argument)
 /* Signals are for the thread that looks after the process. */
 static int start_thread(struct ublk_queue *queue)
 {
-	pthread_attr_t attributes;
 	sigset_t all;
 	sigset_t before;
 	int error;
 
 	sigfillset(&all);
-	error = pthread_attr_init(&attributes);
-	if (error != 0)
-		return error;
-	error = pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	CHECK(error == 0);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&queue->thread, &attributes, run, queue);
+	error = thread_start(&queue->thread, STACK_SIZE, run, queue);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
 	return error;
 }
 

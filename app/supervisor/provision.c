@@ -15,6 +15,7 @@
 #include "app/volume/disk_probe.h"
 #include "app/volume_name.h"
 #include "platform/clock.h"
+#include "platform/thread.h"
 
 #define GIB ((uint64_t)1024 * 1024 * 1024)
 #define THREAD_STACK_SIZE ((size_t)256 * 1024)
@@ -239,17 +240,6 @@ static void *prove(void *context)
 	return NULL;
 }
 
-static bool start(struct proof *proof)
-{
-	pthread_attr_t attributes;
-	bool done = pthread_attr_init(&attributes) == 0 &&
-		    pthread_attr_setstacksize(&attributes, THREAD_STACK_SIZE) == 0 &&
-		    pthread_create(&proof->thread, &attributes, prove, proof) == 0;
-
-	pthread_attr_destroy(&attributes);
-	return done;
-}
-
 /* Until all are read. */
 static void show_bar(struct proof *proofs, size_t count)
 {
@@ -279,7 +269,9 @@ static void prove_all(struct provision_list *list, enum disk_blank_care care)
 		if (list->disks[i].state == PROVISION_BLANK) {
 			proofs[count].disk = &list->disks[i];
 			proofs[count].care = care;
-			proofs[count].is_running = start(&proofs[count]);
+			proofs[count].is_running =
+				thread_start(&proofs[count].thread, THREAD_STACK_SIZE, prove,
+					     &proofs[count]) == 0;
 			count++;
 		}
 	for (size_t i = 0; i < count; i++)

@@ -13,6 +13,7 @@
 #include "app/vault/keyvault.h"
 #include "platform/entropy.h"
 #include "platform/log.h"
+#include "platform/thread.h"
 
 /* An attempt asks IMDS and the vault, and may ask both again with a fresh token. */
 #define EXCHANGES_OF_ATTEMPT 4
@@ -261,17 +262,6 @@ static void *open_keyslots(void *context)
 	return NULL;
 }
 
-static bool start_thread(pthread_t *thread, struct unlockings *all)
-{
-	pthread_attr_t attributes;
-	bool is_started = pthread_attr_init(&attributes) == 0 &&
-			  pthread_attr_setstacksize(&attributes, UNLOCK_STACK_SIZE) == 0 &&
-			  pthread_create(thread, &attributes, open_keyslots, all) == 0;
-
-	pthread_attr_destroy(&attributes);
-	return is_started;
-}
-
 /* A keyslot takes some milliseconds of a CPU: many disks are opened by all of them. More threads
  * than CPUs would only lock more memory. */
 static void open_all(struct unlockings *all)
@@ -280,7 +270,8 @@ static void open_all(struct unlockings *all)
 	pthread_t threads[SUPERVISOR_VOLUMES_MAX];
 	size_t count = 0;
 
-	while (count + 1 < MINIMUM(all->count, cpus) && start_thread(&threads[count], all))
+	while (count + 1 < MINIMUM(all->count, cpus) &&
+	       thread_start(&threads[count], UNLOCK_STACK_SIZE, open_keyslots, all) == 0)
 		count++;
 	open_keyslots(all);
 	for (size_t i = 0; i < count; i++)

@@ -8,6 +8,7 @@
 
 #include "app/supervisor/supervisor_state.h"
 #include "platform/log.h"
+#include "platform/thread.h"
 
 #define PATIENCE_MS 5000
 #define STACK_SIZE (256 * 1024)
@@ -66,17 +67,6 @@ static void release(struct disk_search *search)
 	free(search);
 }
 
-static bool start_thread(struct disk_search *search)
-{
-	pthread_attr_t attributes;
-	bool done = pthread_attr_init(&attributes) == 0 &&
-		    pthread_attr_setstacksize(&attributes, STACK_SIZE) == 0 &&
-		    pthread_create(&search->thread, &attributes, look, search) == 0;
-
-	pthread_attr_destroy(&attributes);
-	return done;
-}
-
 /* Past the disks at which the others are held up. */
 void supervisor_begin_search(struct supervisor_searches *searches)
 {
@@ -96,7 +86,7 @@ void supervisor_begin_search(struct supervisor_searches *searches)
 		copy_disk_path(search->passed_over[i], searches->running[i]);
 	}
 	search->ended_fd = eventfd(0, EFD_CLOEXEC);
-	if (search->ended_fd < 0 || !start_thread(search)) {
+	if (search->ended_fd < 0 || thread_start(&search->thread, STACK_SIZE, look, search) != 0) {
 		log_errno(LOG_PRIORITY_ERROR, errno, "disks cannot be looked for");
 		release(search);
 		return;

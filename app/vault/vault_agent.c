@@ -15,6 +15,7 @@
 #include "platform/file.h"
 #include "platform/lockdown.h"
 #include "platform/log.h"
+#include "platform/thread.h"
 
 /* Requests held at a time; further ones wait in the socket. */
 #define REQUESTS_MAX 64
@@ -481,16 +482,10 @@ static enum status start_lane(struct vault_agent *agent)
 {
 	struct vault_agent_state *state = state_of(agent);
 	struct lane *lane = &state->lanes[state->lane_count];
-	pthread_attr_t attributes;
-	bool is_started;
 
 	if (!lane->https.is_open && https_open(&lane->https, &agent->https) != OK)
 		return OK;
-	is_started = pthread_attr_init(&attributes) == 0 &&
-		     pthread_attr_setstacksize(&attributes, LANE_STACK_SIZE) == 0 &&
-		     pthread_create(&lane->thread, &attributes, run_lane, lane) == 0;
-	pthread_attr_destroy(&attributes);
-	state->lane_count += is_started;
+	state->lane_count += thread_start(&lane->thread, LANE_STACK_SIZE, run_lane, lane) == 0;
 	return state->lane_count > 0 ? OK : FAIL_SYSTEM;
 }
 

@@ -8,6 +8,7 @@
 
 #include "platform/log.h"
 #include "platform/process.h"
+#include "platform/thread.h"
 
 #define STACK_SIZE (512 * 1024)
 
@@ -64,17 +65,6 @@ static void release(struct server_thread *thread)
 	free(thread);
 }
 
-static bool start(struct server_thread *thread)
-{
-	pthread_attr_t attributes;
-	bool done = pthread_attr_init(&attributes) == 0 &&
-		    pthread_attr_setstacksize(&attributes, STACK_SIZE) == 0 &&
-		    pthread_create(&thread->thread, &attributes, serve, thread) == 0;
-
-	pthread_attr_destroy(&attributes);
-	return done;
-}
-
 static void wait_until_opened(const struct server_thread *thread)
 {
 	uint64_t one;
@@ -100,7 +90,7 @@ enum status server_thread_start(struct server_thread **thread_out,
 	}
 	thread->options = *options;
 	thread->options.stop_fd = thread->stop_fd;
-	if (!start(thread)) {
+	if (thread_start(&thread->thread, STACK_SIZE, serve, thread) != 0) {
 		release(thread);
 		return FAIL_SYSTEM;
 	}
