@@ -88,8 +88,7 @@ static enum status check_disk(struct checklist *list, const char *disk_path,
 	TRY(volume_check_policy(&layout, &volume));
 	TRY(volume_vault_token(&token, &volume));
 	status = vault_slot_prove(&slot, &list->session, &token.current,
-				  config->identity[0] != '\0' ? config->identity : token.identity,
-				  &volume, token.keyslot);
+				  agent_client_id(config, &token), &volume, token.keyslot);
 	strcpy(detail, slot.detail);
 	for (size_t i = 0; status == OK && i < LUKS2_COPIES; i++)
 		if (volume.copies[i] != VOLUME_COPY_GOOD)

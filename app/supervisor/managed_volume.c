@@ -127,12 +127,7 @@ enum status managed_volume_request(struct managed_volume *managed,
 	TRY(volume_vault_token(&managed->token, &managed->volume));
 	TRY(check_key_is_ours(wrapping, config));
 	TRY(managed_volume_check_cost(managed));
-	TRY(agent_request_init(request, AGENT_UNWRAP, wrapping->kid,
-			       config->identity[0] != '\0' ? config->identity
-							   : managed->token.identity));
-	snprintf(request->algorithm, sizeof(request->algorithm), "%s", wrapping->algorithm);
-	snprintf(request->wrapped, sizeof(request->wrapped), "%s", wrapping->wrapped);
-	return OK;
+	return agent_request_unwrap(request, wrapping, agent_client_id(config, &managed->token));
 }
 
 void managed_volume_asked(struct managed_volume *managed, uint32_t request_id, uint64_t due_ms)

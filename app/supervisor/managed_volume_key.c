@@ -187,27 +187,14 @@ static void back_up_change(struct managed_volume *managed, const struct config *
 		managed_volume_back_up(managed, config);
 }
 
-static const char *client_id_for(const struct managed_volume *managed, const struct config *config)
-{
-	return config->identity[0] != '\0' ? config->identity : managed->token.identity;
-}
-
-static enum status ask_to_unwrap(struct message_agent_request *request,
-				 const struct vault_wrapping *wrapping, const char *client_id)
-{
-	TRY(agent_request_init(request, AGENT_UNWRAP, wrapping->kid, client_id));
-	strcpy(request->algorithm, wrapping->algorithm);
-	strcpy(request->wrapped, wrapping->wrapped);
-	return OK;
-}
-
 enum status managed_volume_key_look(struct managed_volume *managed,
 				    struct message_agent_request *request,
 				    const struct config *config)
 {
 	TRY(reload(managed));
 	TRY(managed_volume_check_cost(managed));
-	TRY(ask_to_unwrap(request, &managed->token.current, client_id_for(managed, config)));
+	TRY(agent_request_unwrap(request, &managed->token.current,
+				 agent_client_id(config, &managed->token)));
 	managed->key.job = KEY_JOB_LOOKS;
 	return OK;
 }
@@ -242,7 +229,8 @@ static enum status begin_rotation(struct managed_volume *managed,
 		 managed->disk_path);
 	strcpy(key->rotation.uuid, managed->volume.header.uuid);
 	key->rotation.new.previous = *proved;
-	TRY(agent_request_init(request, AGENT_WRAP, newest->kid, client_id_for(managed, config)));
+	TRY(agent_request_init(request, AGENT_WRAP, newest->kid,
+			       agent_client_id(config, &managed->token)));
 	strcpy(request->algorithm, keyvault_algorithm(newest->key_bits));
 	memcpy(request->secret, answer->secret, sizeof(request->secret));
 	request->secret_size = sizeof(request->secret);
@@ -259,10 +247,11 @@ static enum status take_wrapping(struct managed_volume *managed,
 	const struct vault_wrapping previous = key->rotation.new.previous;
 
 	TRY(vault_slot_token(&key->rotation.new, answer->kid, answer->wrapped,
-			     client_id_for(managed, config)));
+			     agent_client_id(config, &managed->token)));
 	key->rotation.new.keyslot = key->rotation.old.keyslot;
 	key->rotation.new.previous = previous;
-	TRY(ask_to_unwrap(request, &key->rotation.new.current, client_id_for(managed, config)));
+	TRY(agent_request_unwrap(request, &key->rotation.new.current,
+				 agent_client_id(config, &managed->token)));
 	key->job = KEY_JOB_PROVES;
 	return OK;
 }
@@ -350,7 +339,8 @@ static enum status heard_look(struct managed_volume *managed, struct message_age
 	}
 	if (!must_rotate || managed->token.previous.kid[0] == '\0')
 		return must_rotate ? status : OK;
-	TRY(ask_to_unwrap(request, &managed->token.previous, client_id_for(managed, config)));
+	TRY(agent_request_unwrap(request, &managed->token.previous,
+				 agent_client_id(config, &managed->token)));
 	managed->key.job = KEY_JOB_LOOKS_BACK;
 	return OK;
 }

@@ -48,19 +48,6 @@ void agent_session_close(struct agent_session *session)
 	process_end(&session->process, END_PATIENCE_MS);
 }
 
-enum status agent_request_init(struct message_agent_request *request,
-			       enum agent_operation operation, const char *key_url,
-			       const char *client_id)
-{
-	*request = (struct message_agent_request){.operation = operation};
-	if (strlen(key_url) >= sizeof(request->key_url) ||
-	    strlen(client_id) >= sizeof(request->client_id))
-		return FAIL_KEY_URL;
-	strcpy(request->key_url, key_url);
-	strcpy(request->client_id, client_id);
-	return OK;
-}
-
 enum status agent_answer_check(const struct message_agent_answer *answer,
 			       const struct message_agent_request *request)
 {

@@ -3,8 +3,7 @@
 #ifndef APP_VAULT_AGENT_SESSION_H
 #define APP_VAULT_AGENT_SESSION_H
 
-#include "app/config.h"
-#include "app/messages.h"
+#include "app/vault/agent_request.h"
 #include "platform/process.h"
 
 struct agent_session {
@@ -31,12 +30,6 @@ void agent_session_close(struct agent_session *session); /* harmless if never op
 MUST_CHECK enum status agent_session_ask(struct agent_session *session,
 					 struct message_agent_answer *answer,
 					 struct message_agent_request *request);
-
-/* A request for that operation and key with everything else empty. FAIL_KEY_URL if the URL or
- * client id is too long for a message. */
-MUST_CHECK enum status agent_request_init(struct message_agent_request *request,
-					  enum agent_operation operation, const char *key_url,
-					  const char *client_id);
 
 /* FAIL_MESSAGE unless the answer is one to `request` and well-formed in every field. */
 MUST_CHECK enum status agent_answer_check(const struct message_agent_answer *answer,

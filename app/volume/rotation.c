@@ -8,11 +8,6 @@
 /* Commands of cryptsetup's, or a second rotation, may come between a load and its commit. */
 #define COMMIT_TRIES 5
 
-static const char *client_id_for(const struct config *config, const struct vault_token *token)
-{
-	return config->identity[0] != '\0' ? config->identity : token->identity;
-}
-
 /* The key to move to, with its version: a versionless one is asked for its newest. */
 static enum status find_target(char kid[static KEY_URL_TEXT_SIZE], struct rotation *rotation,
 			       struct agent_session *session, const char *target,
@@ -93,7 +88,7 @@ static enum status prepare(struct rotation *rotation, struct volume *volume,
 	TRY(volume_vault_token(&rotation->old, volume));
 	strcpy(rotation->disk_path, volume->disk_path);
 	strcpy(rotation->uuid, volume->header.uuid);
-	client_id = client_id_for(config, &rotation->old);
+	client_id = agent_client_id(config, &rotation->old);
 	TRY(find_target(kid, rotation, session, target, client_id));
 	if (!names_key(&rotation->old.current, kid)) {
 		rotation->state = ROTATION_PREPARED;
@@ -192,7 +187,7 @@ static enum status prove_again(struct rotation *rotation, struct volume *volume,
 	TRY(load_again(volume, &token, rotation));
 	if (!same_wrapping(&token.current, &rotation->new.current))
 		return FAIL_HEADER_CHANGED;
-	return prove_current(rotation, volume, session, &token, client_id_for(config, &token));
+	return prove_current(rotation, volume, session, &token, agent_client_id(config, &token));
 }
 
 enum status rotation_finish(struct rotation *rotation, struct agent_session *session,

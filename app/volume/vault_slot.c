@@ -38,9 +38,7 @@ static enum status unwrap(struct vault_slot *slot, struct agent_session *session
 	struct message_agent_answer answer = {0};
 	enum status status;
 
-	TRY(agent_request_init(&request, AGENT_UNWRAP, wrapping->kid, client_id));
-	strcpy(request.algorithm, wrapping->algorithm);
-	strcpy(request.wrapped, wrapping->wrapped);
+	TRY(agent_request_unwrap(&request, wrapping, client_id));
 	status = agent_session_ask(session, &answer, &request);
 	strcpy(slot->detail, answer.detail);
 	if (status == OK)

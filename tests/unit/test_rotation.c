@@ -81,16 +81,6 @@ enum status agent_session_ask(struct agent_session *asked, struct message_agent_
 	return FAIL_MESSAGE;
 }
 
-enum status agent_request_init(struct message_agent_request *request,
-			       enum agent_operation operation, const char *key_url,
-			       const char *client_id)
-{
-	*request = (struct message_agent_request){.operation = operation};
-	strcpy(request->key_url, key_url);
-	strcpy(request->client_id, client_id);
-	return OK;
-}
-
 static void make_disk(void)
 {
 	struct message_agent_answer answer = {0};
