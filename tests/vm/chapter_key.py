@@ -63,16 +63,12 @@ def add_loss_step(what, cause, take_away, give_back):
 
 @life.step("the machine boots, and two disks are formatted under the newest version of the key")
 def _(scene):
-	scene.start_vault()
-	if not scene.kid:
-		scene.create_key()
-	scene.make_blank_disks()
+	scene.begin_anew()
 	scene.boot("byok.serve=no", files={"usr/bin/load": (LOAD.read_bytes(), True)})
 	change_settings(scene, f"key = {scene.kid.rsplit('/', 1)[0]}", *SETTINGS)
 	for name, disk in DISKS.items():
 		scene.machine.run(f"byok format {disk} --name {name} --sector-size {SECTOR_SIZES[name]}"
 			f" --recovery-key-file /run/{name}.recovery", 120)
-	scene.hashes.clear()
 
 
 @life.step("loads that verify what they read run on both")

@@ -296,11 +296,7 @@ def kills(rounds, paths):
 
 	@chapter.step("the machine boots, and two disks are formatted")
 	def _(scene):
-		scene.start_vault()
-		if not scene.kid:
-			scene.create_key()
-		scene.make_blank_disks()
-		scene.hashes.clear()
+		scene.begin_anew()
 		scene.boot("byok.serve=no", files={"usr/bin/load": (LOAD.read_bytes(), True),
 			"usr/bin/kill_twice": (KILL_TWICE.encode(), True)})
 		for name, disk in DISKS.items():

@@ -243,10 +243,7 @@ every_path = Chapter("Every data path, on a kernel that has them all", in_quick_
 
 @every_path.step("the machine boots with two blank disks")
 def _(scene):
-	scene.start_vault()
-	if not scene.kid:
-		scene.create_key()
-	scene.make_blank_disks()
+	scene.begin_anew()
 	scene.boot("byok.serve=no")
 
 

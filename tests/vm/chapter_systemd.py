@@ -80,10 +80,7 @@ def check_kafka_went_on(scene):
 @systemd.step("it boots; its disk is formatted, and stands in /etc/fstab as in byok(8)")
 def _(scene):
 	shutil.copy(ROOT, scene.folder / "root.img")
-	scene.start_vault()
-	if not scene.kid:
-		scene.create_key()
-	scene.make_blank_disks()
+	scene.begin_anew()
 	seconds = boot(scene)
 	run = scene.machine.run
 	with open(scene.vault.ca_file, "rb") as file:

@@ -2,7 +2,7 @@
 what cleans it, a mount namespace that ends with the server in it, somebody else at the character
 device, deaths at every moment of a start, and a disk that does not answer."""
 
-from chapter_paths import serve_through, stop_serving
+from chapter_paths import SECTOR_SIZES, serve_through, stop_serving
 from scene import CLIENT_ID, DISKS
 from steps import Chapter, check
 
@@ -54,18 +54,13 @@ def kill_all_of_byok(scene):
 
 @traps.step("the machine boots, and two disks are formatted and served")
 def _(scene):
-	scene.start_vault()
-	if not scene.kid:
-		scene.create_key()
-	scene.make_blank_disks()
-	scene.hashes.clear()
+	scene.begin_anew()
 	scene.boot("byok.serve=no", files={"usr/bin/hold": (HOLD.encode(), True),
 		"usr/bin/container": (CONTAINER.encode(), True),
 		"usr/bin/kill_roles": (KILL_ROLES.encode(), True)})
 	for name, disk in DISKS.items():
-		sector_size = {"data1": 4096, "data2": 512}[name]
 		scene.machine.run(f"byok format {disk} --key {scene.kid} --identity {CLIENT_ID}"
-			f" --name {name} --sector-size {sector_size}", 120)
+			f" --name {name} --sector-size {SECTOR_SIZES[name]}", 120)
 	serve_through(scene, "ublk")
 	for name in DISKS:
 		scene.machine.run(f"mkfs.xfs -q /dev/byok/{name}", 60)

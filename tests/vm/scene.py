@@ -76,12 +76,20 @@ class Scene:
 		self.vault.grant(VAULT, CLIENT_ID)
 		self.kid_file.write_text(self.kid)
 
+	def begin_anew(self):
+		"""A vault with a key, and nothing on the disks."""
+		self.start_vault()
+		if not self.kid:
+			self.create_key()
+		self.make_blank_disks()
+
 	# The machine
 
 	def disk_file(self, name):
 		return self.folder / f"{name}.img"
 
 	def make_blank_disks(self):
+		self.hashes.clear()
 		for name in DISKS:
 			path = self.disk_file(name)
 			path.unlink(missing_ok=True)
